@@ -1,1 +1,20 @@
-//! Under construction.
+//! Passage stores, document splitting and loaders (DESIGN.md sections 4 and 5).
+//!
+//! A [`Document`] is split into [`Passage`]s ([`split`]), the caller computes their features, and a
+//! [`PassageStore`] keeps both. Two implementations answer the same contract: [`EdgeStore`] (in
+//! process: redb is the truth, a qdrant-edge shard is a rebuildable index over it) and
+//! [`QdrantStore`] (a Qdrant server or cluster).
+
+mod document;
+mod error;
+mod filter;
+mod passage;
+mod spec;
+mod store;
+
+pub use document::{Document, Format};
+pub use error::StoreError;
+pub use filter::{Condition, Filter};
+pub use passage::{Passage, PassageRecord, PassageRef, SPLITTER_VERSION, point_id, revision};
+pub use spec::{CollectionInfo, CollectionSpec, check_collection_name};
+pub use store::{Candidate, CandidateQuery, DocumentPut, PassageStore, ScrollPage};

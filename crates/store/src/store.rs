@@ -1,0 +1,162 @@
+//! The contract of a passage store.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use moerag_retrieve::{CorpusStats, KeyBlock, LexBlock, PassageFeatures, QueryFeatures};
+
+use crate::error::StoreError;
+use crate::filter::Filter;
+use crate::passage::{Passage, PassageRecord, PassageRef};
+use crate::spec::{CollectionInfo, CollectionSpec};
+
+/// One document to write: all its passages, in order.
+#[derive(Debug, Clone)]
+pub struct DocumentPut {
+    /// The document.
+    pub document_id: String,
+    /// Its [`revision`](crate::revision).
+    pub revision: String,
+    /// Its passages with `ordinal` 0, 1, …; may be empty (a document without text).
+    pub records: Vec<PassageRecord>,
+}
+
+/// What to look for.
+#[derive(Debug, Clone)]
+pub struct CandidateQuery {
+    /// Unit vector `[dim]` of the query.
+    pub vector: Vec<f32>,
+    /// `(term, weight)`, one entry a distinct term, the weight being count × IDF: stores keep BM25
+    /// weights *without* IDF and add none of their own, so that the score is the one of
+    /// `CorpusStats` on every store.
+    pub sparse: Vec<(u32, f32)>,
+    /// Length of each list: dense top `n` and lexical top `n` (score > 0).
+    pub n: usize,
+    /// Applied to both lists.
+    pub filter: Filter,
+}
+
+impl CandidateQuery {
+    /// The query of `features`, its terms weighted with the IDF of `stats`; terms that the corpus
+    /// does not have are left out.
+    #[must_use]
+    pub fn new(features: &QueryFeatures, stats: &CorpusStats, n: usize, filter: Filter) -> Self {
+        let mut counts: HashMap<u32, f32> = HashMap::new();
+        for term in &features.terms {
+            *counts.entry(*term).or_default() += 1.0;
+        }
+        let mut sparse: Vec<(u32, f32)> = counts
+            .into_iter()
+            .filter_map(|(term, count)| Some((term, count * stats.idf(term)?)))
+            .collect();
+        sparse.sort_unstable_by_key(|(term, _)| *term);
+        Self { vector: features.vector.clone(), sparse, n, filter }
+    }
+}
+
+/// A passage that a search found, with what the cheap views need.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidate {
+    /// Where it lies.
+    pub at: PassageRef,
+    /// Unit vector `[dim]`.
+    pub vector: Arc<[f32]>,
+    /// Its terms.
+    pub lex: Arc<LexBlock>,
+}
+
+/// Part of a walk over a collection.
+#[derive(Debug, Clone)]
+pub struct ScrollPage {
+    /// Passages in the order `(document_id, ordinal)`, with their features when asked for.
+    pub records: Vec<(Passage, Option<PassageFeatures>)>,
+    /// Cursor of the next page, opaque; `None` at the end.
+    pub next: Option<String>,
+}
+
+/// Keeps passages and their features by document, and finds candidates for a query.
+///
+/// Calls may run at the same time. What a read returns is committed: of a document never a part, and
+/// of two revisions never both within one call.
+#[async_trait]
+pub trait PassageStore: Send + Sync {
+    /// Makes the collection, or checks that it was made with the same spec.
+    ///
+    /// # Errors
+    /// [`StoreError::SpecMismatch`] naming the first field that differs.
+    async fn ensure_collection(&self, name: &str, spec: &CollectionSpec) -> Result<(), StoreError>;
+
+    /// All collections, by name.
+    async fn collections(&self) -> Result<Vec<CollectionInfo>, StoreError>;
+
+    /// One collection.
+    async fn collection(&self, name: &str) -> Result<CollectionInfo, StoreError>;
+
+    /// Removes a collection with everything in it; false if there was none.
+    async fn drop_collection(&self, name: &str) -> Result<bool, StoreError>;
+
+    /// The committed revisions of those of `document_ids` that the collection has.
+    async fn revisions(
+        &self,
+        collection: &str,
+        document_ids: &[String],
+    ) -> Result<HashMap<String, String>, StoreError>;
+
+    /// Writes documents, each replacing its older revision as one change. Returns when all of them are
+    /// durable; on an error some of them may be. A document whose revision is already there is skipped.
+    async fn put_documents(
+        &self,
+        collection: &str,
+        documents: Vec<DocumentPut>,
+    ) -> Result<(), StoreError>;
+
+    /// Deletes documents; returns how many there were. Durable on return.
+    async fn delete_documents(
+        &self,
+        collection: &str,
+        document_ids: &[String],
+    ) -> Result<usize, StoreError>;
+
+    /// Dense top `n` united with lexical top `n`, without duplicates, in the order
+    /// `(document_id, ordinal)`. Ties at the end of a list go to the smaller `(document_id, ordinal)`.
+    async fn candidates(
+        &self,
+        collection: &str,
+        query: &CandidateQuery,
+    ) -> Result<Vec<Candidate>, StoreError>;
+
+    /// Keys of passages, in the order of `refs`; `None` where the passage was replaced or deleted
+    /// since the search that returned the reference (the caller drops such a candidate).
+    async fn keys(
+        &self,
+        collection: &str,
+        refs: &[PassageRef],
+    ) -> Result<Vec<Option<Arc<KeyBlock>>>, StoreError>;
+
+    /// Passages, in the order of `refs`; `None` as for [`keys`](Self::keys).
+    async fn passages(
+        &self,
+        collection: &str,
+        refs: &[PassageRef],
+    ) -> Result<Vec<Option<Passage>>, StoreError>;
+
+    /// The next at most `limit` passages after cursor `after` (`None`: from the start). The order is
+    /// fixed, so a walk meets every passage that is there throughout exactly once.
+    async fn scroll(
+        &self,
+        collection: &str,
+        after: Option<String>,
+        limit: usize,
+        with_features: bool,
+    ) -> Result<ScrollPage, StoreError>;
+
+    /// All documents as `(document_id, revision)`, sorted.
+    async fn documents(&self, collection: &str) -> Result<Vec<(String, String)>, StoreError>;
+
+    /// Statistics of the committed passages.
+    async fn stats(&self, collection: &str) -> Result<Arc<CorpusStats>, StoreError>;
+
+    /// Ok if the store answers now.
+    async fn health(&self) -> Result<(), StoreError>;
+}
