@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use moerag_retrieve::{CorpusStats, KeyBlock, LexBlock, PassageFeatures, QueryFeatures};
+use moerag_retrieve::{CorpusStats, LexBlock, PassageFeatures, QueryFeatures};
 
 use crate::error::StoreError;
 use crate::filter::Filter;
@@ -126,15 +126,17 @@ pub trait PassageStore: Send + Sync {
         query: &CandidateQuery,
     ) -> Result<Vec<Candidate>, StoreError>;
 
-    /// Keys of passages, in the order of `refs`; `None` where the passage was replaced or deleted
-    /// since the search that returned the reference (the caller drops such a candidate).
-    async fn keys(
+    /// Full features of candidates (what the pruning left), in their order; `None` where the passage
+    /// was replaced or deleted since the search (the caller drops such a candidate). One round trip
+    /// that carries the keys only.
+    async fn features(
         &self,
         collection: &str,
-        refs: &[PassageRef],
-    ) -> Result<Vec<Option<Arc<KeyBlock>>>, StoreError>;
+        candidates: &[Candidate],
+    ) -> Result<Vec<Option<Arc<PassageFeatures>>>, StoreError>;
 
-    /// Passages, in the order of `refs`; `None` as for [`keys`](Self::keys).
+    /// Passages, in the order of `refs`; `None` as for
+    /// [`features`](Self::features).
     async fn passages(
         &self,
         collection: &str,
