@@ -1,1 +1,15 @@
-//! Under construction.
+//! What every process of the project needs and that has nothing to do with its domain:
+//! configuration, telemetry, shutdown and a pool for CPU work.
+
+pub mod config;
+pub mod cpu_pool;
+pub mod shutdown;
+pub mod telemetry;
+
+pub use config::{ConfigError, Loaded, Sources};
+pub use cpu_pool::{CpuPool, CpuPoolError};
+pub use shutdown::Shutdown;
+pub use telemetry::{LogFormat, TelemetryConfig, TelemetryError};
+
+/// Exit status of a process with a bad command line or configuration (`EX_USAGE`).
+pub const EXIT_USAGE: u8 = 64;

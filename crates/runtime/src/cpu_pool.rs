@@ -1,0 +1,162 @@
+//! CPU work off the async threads: a rayon pool whose results are awaited.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::available_parallelism;
+
+use thiserror::Error;
+use tokio::sync::oneshot;
+use tracing::Span;
+
+/// Why work on the pool gave no result.
+#[derive(Debug, Error)]
+pub enum CpuPoolError {
+    /// The threads could not be started.
+    #[error("cpu pool {name}: {source}")]
+    Start {
+        /// Name of the pool.
+        name: String,
+        /// What rayon says.
+        source: rayon::ThreadPoolBuildError,
+    },
+    /// The work panicked: a bug. The pool goes on.
+    #[error("work on the cpu pool panicked: {0}")]
+    Panicked(String),
+    /// The work was dropped before it ran, which only happens while the process ends.
+    #[error("work on the cpu pool was dropped")]
+    Dropped,
+}
+
+/// A rayon pool. Work that uses rayon's parallel iterators inside `run` stays in it.
+#[derive(Clone, Debug)]
+pub struct CpuPool {
+    pool: Arc<rayon::ThreadPool>,
+    pending: Arc<AtomicUsize>,
+}
+
+impl CpuPool {
+    /// Starts a pool of `threads` threads, by default as many as cores.
+    ///
+    /// # Errors
+    /// The operating system refuses threads.
+    pub fn new(name: &'static str, threads: Option<usize>) -> Result<Self, CpuPoolError> {
+        let cores = available_parallelism().map_or(1, usize::from);
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.unwrap_or(cores))
+            .thread_name(move |index| format!("{name}-{index}"))
+            .build()
+            .map_err(|source| CpuPoolError::Start {
+                name: name.to_owned(),
+                source,
+            })?;
+        Ok(Self {
+            pool: Arc::new(pool),
+            pending: Arc::default(),
+        })
+    }
+
+    /// Number of threads.
+    pub fn threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    /// Number of pieces of work that wait or run.
+    pub fn pending(&self) -> usize {
+        self.pending.load(Ordering::Relaxed)
+    }
+
+    /// Runs `work` on the pool within the current span. If the caller is dropped before the work
+    /// began, the work is skipped.
+    ///
+    /// # Errors
+    /// The work panicked.
+    #[must_use = "the work may be skipped unless it is awaited"]
+    pub fn run<F, R>(&self, work: F) -> impl Future<Output = Result<R, CpuPoolError>> + use<F, R>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        let span = Span::current();
+        let (sender, receiver) = oneshot::channel();
+        let pending = Pending::new(&self.pending);
+        self.pool.spawn(move || {
+            let _pending = pending;
+            if sender.is_closed() {
+                return;
+            }
+            let _entered = span.enter();
+            let result = catch_unwind(AssertUnwindSafe(work))
+                .map_err(|panic| CpuPoolError::Panicked(panic_message(&*panic)));
+            // The caller may have gone meanwhile; then nobody wants the result.
+            let _ = sender.send(result);
+        });
+        async move { receiver.await.unwrap_or(Err(CpuPoolError::Dropped)) }
+    }
+
+    /// Runs `work` on the pool and blocks; for code that is not async.
+    pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.pool.install(work)
+    }
+}
+
+/// Counts a piece of work for as long as it lives.
+struct Pending(Arc<AtomicUsize>);
+
+impl Pending {
+    fn new(counter: &Arc<AtomicUsize>) -> Self {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(counter))
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|s| (*s).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::atomic::AtomicBool;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn results_come_back_and_panics_do_not_kill_the_pool() {
+        let pool = CpuPool::new("test", Some(1)).unwrap();
+        let error = pool
+            .run(|| -> u32 { panic!("broken {}", 1) })
+            .await
+            .unwrap_err();
+        assert!(matches!(error, CpuPoolError::Panicked(ref m) if m == "broken 1"));
+        assert_eq!(pool.run(|| 3).await.unwrap(), 3);
+    }
+
+    #[tokio::test]
+    async fn work_of_a_caller_that_has_gone_is_skipped() {
+        let pool = CpuPool::new("test", Some(1)).unwrap();
+        let (release, wait) = mpsc::channel::<()>();
+        let blocker = pool.run(move || wait.recv());
+        let ran = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&ran);
+        drop(pool.run(move || flag.store(true, Ordering::SeqCst)));
+        assert_eq!(pool.pending(), 2);
+        release.send(()).unwrap();
+        blocker.await.unwrap().unwrap();
+        pool.run(|| ()).await.unwrap();
+        assert!(!ran.load(Ordering::SeqCst));
+    }
+}
