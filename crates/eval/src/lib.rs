@@ -1,1 +1,19 @@
-//! Under construction.
+//! Evaluation in BEIR layout (DESIGN.md section 6): every set in a fresh embedded store behind the
+//! real router library, trained on its documents alone, every method scored from the same
+//! candidates and view matrix.
+
+mod dataset;
+mod error;
+mod methods;
+mod metrics;
+mod report;
+mod run;
+mod scoring;
+
+pub use dataset::{Dataset, Entry, JudgedQuery};
+pub use error::EvalError;
+pub use methods::Method;
+pub use metrics::{COLUMNS, Metrics, judge};
+pub use report::{HeadDiversity, HeldOutLoss, QueryReport, Report, Seconds, SetReport};
+pub use run::{EvalOptions, EvalProgress, Evaluation, run};
+pub use trainer_worker::TrainConfig;

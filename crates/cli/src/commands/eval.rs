@@ -1,0 +1,90 @@
+//! `moerag eval`: retrieval quality on data sets in BEIR layout, trained on their documents alone.
+
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+use console::style;
+use moerag_eval::{EvalError, EvalOptions, EvalProgress, Method};
+
+use super::model::encoder_dir;
+use crate::args::Eval;
+use crate::failure::Usage;
+use crate::ui;
+use crate::ui::progress::Progress;
+
+/// Runs, prints, writes.
+pub(crate) async fn run(args: Eval, json: bool) -> Result<ExitCode> {
+    let methods = if args.methods.is_empty() {
+        Method::ALL.to_vec()
+    } else {
+        args.methods
+            .iter()
+            .map(|name| name.parse())
+            .collect::<Result<Vec<Method>, EvalError>>()
+            .map_err(usage)?
+    };
+    let options = EvalOptions {
+        datasets: args.dataset,
+        methods,
+        seed: args.seed,
+        queries: args
+            .queries
+            .map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+        encoder_dir: encoder_dir(args.encoder_dir)?,
+        device: args.device,
+        train: moerag_eval::TrainConfig::default(),
+    };
+    let shown = Arc::new(Shown(Mutex::new(Progress::new("reading the data sets"))));
+    let progress: Arc<dyn EvalProgress> = Arc::clone(&shown) as _;
+    let evaluation = moerag_eval::run(&options, progress).await.map_err(usage)?;
+    shown.finish();
+    if json {
+        ui::json(&serde_json::to_value(&evaluation.report)?)?;
+    } else {
+        ui::print(&evaluation.report.tables())?;
+    }
+    if let Some(dir) = args.out {
+        evaluation.report.write(&dir, &evaluation.queries)?;
+        if !json {
+            let files = "evaluation_results.json, per_query.jsonl and report.md";
+            ui::line(&format!(
+                "\n{} {files} in {}",
+                style("wrote").green(),
+                dir.display()
+            ))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A set that cannot be read or a wrong name is the caller's mistake; a failed stage is not.
+fn usage(error: EvalError) -> anyhow::Error {
+    match error {
+        EvalError::Stage { .. } | EvalError::Write { .. } => error.into(),
+        other => Usage(other.to_string()).into(),
+    }
+}
+
+struct Shown(Mutex<Progress>);
+
+impl Shown {
+    fn finish(&self) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .finish();
+    }
+}
+
+impl EvalProgress for Shown {
+    fn update(&self, set: &str, stage: &str, done: usize, total: usize, detail: &str) {
+        let progress = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.update(
+            &format!("{set}: {stage}"),
+            done as u64,
+            total as u64,
+            detail,
+        );
+    }
+}

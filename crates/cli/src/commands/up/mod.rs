@@ -1,0 +1,175 @@
+//! `moerag up`: router and trainer as child processes of this one, with the embedded store and
+//! file checkpoints in one data directory (DESIGN.md section 4).
+//!
+//! Nothing is restarted in silence: a service that ends takes the other one and `moerag up` with
+//! it, which shows the end of its log and exits with its status.
+
+mod data_dir;
+mod service;
+
+use std::process::{ExitCode, ExitStatus};
+use std::time::Duration;
+
+use anyhow::Result;
+use console::style;
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+
+use self::data_dir::{DataDir, Running};
+use self::service::{Service, free_address};
+use super::model::encoder_dir;
+use crate::args::Up;
+use crate::failure::EXIT_FAILURE;
+use crate::ui;
+
+/// Starts both, waits for a signal or an end, stops both.
+pub(crate) async fn run(args: Up, json: bool) -> Result<ExitCode> {
+    let encoder = encoder_dir(args.encoder_dir)?;
+    let path = args.data_dir.map_or_else(data_dir::default_path, Ok)?;
+    let dir = DataDir::open(&path)?;
+    let router_address = free_address(args.router_listen, "--router-listen")?;
+    let trainer_address = free_address(args.trainer_listen, "--trainer-listen")?;
+    // Handlers first: a signal during the start must stop what was started.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+
+    let data = dir.path().display().to_string();
+    let common = [
+        "--data-dir".to_owned(),
+        data,
+        "--encoder-dir".to_owned(),
+        encoder.display().to_string(),
+        "--device".to_owned(),
+        args.device.to_string(),
+    ];
+    let trainer_args = [
+        common.as_slice(),
+        &[
+            "--router-url".to_owned(),
+            format!("http://{router_address}"),
+        ],
+    ]
+    .concat();
+
+    let wait = Duration::from_secs(args.wait);
+    let mut router = Service::start("router-service", "router", router_address, &dir, &common)?;
+    let mut trainer = Service::start(
+        "trainer-worker",
+        "trainer",
+        trainer_address,
+        &dir,
+        &trainer_args,
+    )?;
+    dir.note(&Running {
+        pid: i32::try_from(std::process::id()).unwrap_or_default(),
+        router: (router.pid(), router_address),
+        trainer: (trainer.pid(), trainer_address),
+    })?;
+
+    let start = async {
+        router.wait_until_serving(wait).await?;
+        trainer.wait_until_serving(wait).await
+    };
+    let started = tokio::select! {
+        started = start => Some(started),
+        _ = interrupt.recv() => None,
+        _ = terminate.recv() => None,
+    };
+    match started {
+        Some(Ok(())) => {}
+        Some(Err(error)) => {
+            stop(&mut router, &mut trainer).await?;
+            return Err(error);
+        }
+        None => {
+            stop(&mut router, &mut trainer).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+    announce(&dir, &router, &trainer, json)?;
+
+    let end = tokio::select! {
+        status = router.ended() => Some((status?, true)),
+        status = trainer.ended() => Some((status?, false)),
+        _ = interrupt.recv() => None,
+        _ = terminate.recv() => None,
+    };
+    if let Some((status, of_router)) = end {
+        let (dead, other) = if of_router {
+            (&mut router, &mut trainer)
+        } else {
+            (&mut trainer, &mut router)
+        };
+        let obituary = dead.obituary(status);
+        other.terminate();
+        other.stopped().await?;
+        ui::note(&format!("moerag: {obituary}"));
+        return Ok(exit_code(status));
+    }
+    if !json {
+        ui::note("stopping …");
+    }
+    let stopping = stop(&mut router, &mut trainer);
+    tokio::select! {
+        stopped = stopping => stopped?,
+        // The user insists: dropping the services kills them.
+        _ = interrupt.recv() => return Ok(ExitCode::from(EXIT_FAILURE)),
+        _ = terminate.recv() => return Ok(ExitCode::from(EXIT_FAILURE)),
+    }
+    if !json {
+        ui::note("stopped");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The trainer first: it is a client of the router.
+async fn stop(router: &mut Service, trainer: &mut Service) -> Result<()> {
+    trainer.terminate();
+    trainer.stopped().await?;
+    router.terminate();
+    router.stopped().await
+}
+
+fn announce(dir: &DataDir, router: &Service, trainer: &Service, json: bool) -> Result<()> {
+    if json {
+        return ui::json(&json!({
+            "router": router.url(),
+            "trainer": trainer.url(),
+            "data_dir": dir.path(),
+            "logs": [router.log, trainer.log],
+        }));
+    }
+    ui::line(&format!(
+        "router   {} at {}",
+        style("serving").green(),
+        router.url()
+    ))?;
+    ui::line(&format!(
+        "trainer  {} at {}",
+        style("serving").green(),
+        trainer.url()
+    ))?;
+    ui::line(&format!("data     {}", dir.path().display()))?;
+    ui::line(&format!("logs     {}", dir.path().join("logs").display()))?;
+    let default = router.address.port() == 50051 && trainer.address.port() == 50052;
+    if !default {
+        ui::line("\nother commands find them with")?;
+        ui::line(&format!(
+            "  export MOERAG_ROUTER_URL={} MOERAG_TRAINER_URL={}",
+            router.url(),
+            trainer.url()
+        ))?;
+    }
+    ui::line(
+        "\nnext: `moerag ingest DIR`, `moerag train --watch`, `moerag ask \"…\"`; Ctrl-C stops",
+    )
+}
+
+/// The child's own status; 1 if a signal ended it, or if it ended well without being asked.
+fn exit_code(status: ExitStatus) -> ExitCode {
+    let code = status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .filter(|code| *code != 0);
+    ExitCode::from(code.unwrap_or(EXIT_FAILURE))
+}

@@ -1,0 +1,460 @@
+//! What an evaluation found, for people and for machines.
+//!
+//! The JSON has the shape of the contract in DESIGN.md section 6. Fields that this version does not
+//! compute (deltas with intervals, per-type figures, the routing ablations) are absent, not zero.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+use comfy_table::{CellAlignment, Table};
+use serde::{Deserialize, Serialize};
+
+use crate::error::EvalError;
+use crate::methods::Method;
+use crate::metrics::{COLUMNS, Metrics};
+
+/// All of an evaluation: `evaluation_results.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Per data set.
+    pub sets: BTreeMap<String, SetReport>,
+    /// Mean over the sets, per method.
+    #[serde(rename = "macro")]
+    pub macro_mean: BTreeMap<String, Metrics>,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Device of encoder and model.
+    pub device: String,
+    /// Encoder of all vectors.
+    pub embedding_space_id: String,
+    /// Candidates per list and how many of them pruning keeps; none means all.
+    pub candidates_per_list: usize,
+    /// See `candidates_per_list`.
+    pub prune_to: Option<usize>,
+    /// Version of this code.
+    pub code_version: String,
+}
+
+/// One data set.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SetReport {
+    /// Entries of the corpus, each one passage.
+    pub n_passages: usize,
+    /// Queries that were scored.
+    pub n_queries: usize,
+    /// Queries with gold in the set, if only a sample of them was scored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sampled_from: Option<usize>,
+    /// Queries left out because they have no gold.
+    pub n_queries_without_gold: usize,
+    /// Judged passages that the corpus does not have; they count as missed.
+    pub n_gold_not_in_corpus: usize,
+    /// Entries that the router refused (its reasons are in the log); gold among them counts as missed.
+    pub n_refused_passages: usize,
+    /// Passages that are longer than the encoder reads: whole for BM25, cut for vectors.
+    pub n_truncated_passages: usize,
+    /// Metrics per method.
+    pub methods: BTreeMap<String, Metrics>,
+    /// Which weights serve the collection: `trained` or `fallback_prior`.
+    pub served: String,
+    /// Why the prior serves, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback_reason: Option<String>,
+    /// Accuracy of the query-type classifier on held-out synthetic queries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub routing_accuracy: Option<f64>,
+    /// How different the heads of the served mixture are on these queries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_diversity: Option<HeadDiversity>,
+    /// Mean gate weight per head of the served mixture on these queries.
+    pub head_utilization: BTreeMap<String, f64>,
+    /// Losses on held-out synthetic queries (levels inverse cloze and gist), nats.
+    pub held_out_loss: HeldOutLoss,
+    /// Digest of the served weights.
+    pub weights_digest: String,
+    /// Wall time per stage.
+    pub seconds: Seconds,
+}
+
+/// How differently the heads see the candidates; 0: all agree.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct HeadDiversity {
+    /// 1 - mean pairwise Spearman correlation of head logits, 0..=2.
+    pub spearman: f64,
+    /// 1 - mean pairwise overlap of attention mass, 0..=1.
+    pub attention: f64,
+}
+
+/// Losses on held-out synthetic queries, in nats.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct HeldOutLoss {
+    /// Of the untrained mixture.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prior: Option<f64>,
+    /// Of the trained mixture.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trained: Option<f64>,
+}
+
+/// Wall time of the stages in seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Seconds {
+    /// Splitting, encoding and storing the corpus.
+    pub ingest: f64,
+    /// Making synthetic queries and computing their views.
+    pub synth: f64,
+    /// Fitting, held-out evaluation and publishing.
+    pub train: f64,
+    /// Scoring the queries with all methods.
+    pub eval: f64,
+}
+
+/// One line of `per_query.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QueryReport {
+    /// Name of the set.
+    pub set: String,
+    /// Id of the query.
+    pub query_id: String,
+    /// Its text.
+    pub query: String,
+    /// Number of gold passages.
+    pub n_gold: usize,
+    /// Candidates before and after pruning.
+    pub n_candidates: usize,
+    /// See `n_candidates`.
+    pub n_scored: usize,
+    /// Predicted type.
+    pub query_type: String,
+    /// Gate weights by head.
+    pub head_weights: BTreeMap<String, f32>,
+    /// Rank from 1 of the first gold passage per method, where it is ranked at all.
+    pub first_gold_rank: BTreeMap<String, usize>,
+    /// Metrics per method.
+    pub methods: BTreeMap<String, Metrics>,
+}
+
+impl Report {
+    /// Fills in the mean over the sets.
+    pub(crate) fn finish(&mut self, methods: &[Method]) {
+        self.macro_mean = methods
+            .iter()
+            .map(|method| {
+                let of_sets = self
+                    .sets
+                    .values()
+                    .filter_map(|set| set.methods.get(method.name()));
+                (method.name().to_owned(), Metrics::mean(of_sets))
+            })
+            .collect();
+    }
+
+    /// The figures as tables for a terminal.
+    #[must_use]
+    pub fn tables(&self) -> String {
+        let mut out = String::new();
+        for (name, set) in &self.sets {
+            out.push_str(&format!("\n{name}: {}\n", set.summary()));
+            out.push_str(&format!("{}\n", metrics_table(&set.methods)));
+            out.push_str(&set.details());
+        }
+        if self.sets.len() > 1 {
+            out.push_str(&format!(
+                "\nmean of {} sets\n{}\n",
+                self.sets.len(),
+                metrics_table(&self.macro_mean)
+            ));
+        }
+        out
+    }
+
+    /// Writes `evaluation_results.json`, `per_query.jsonl` and `report.md` into a directory, which is
+    /// made if it does not exist.
+    ///
+    /// # Errors
+    /// [`EvalError::Write`] naming the file.
+    pub fn write(&self, dir: &Path, queries: &[QueryReport]) -> Result<(), EvalError> {
+        create(dir)?;
+        write(&dir.join("evaluation_results.json"), |file| {
+            serde_json::to_writer_pretty(&mut *file, self)?;
+            writeln!(file)
+        })?;
+        write(&dir.join("per_query.jsonl"), |file| {
+            for query in queries {
+                serde_json::to_writer(&mut *file, query)?;
+                writeln!(file)?;
+            }
+            Ok(())
+        })?;
+        write(&dir.join("report.md"), |file| {
+            file.write_all(self.markdown().as_bytes())
+        })
+    }
+
+    fn markdown(&self) -> String {
+        let mut out = format!(
+            "# Evaluation\n\nSeed {}, device {}, encoder `{}`, {} candidates per list, pruned to {}. Each set in a fresh store, \
+             trained on its documents alone. Gain = (score > 0); gold outside the candidates counts as missed.\n",
+            self.seed,
+            self.device,
+            self.embedding_space_id,
+            self.candidates_per_list,
+            self.prune_to
+                .map_or_else(|| "all".to_owned(), |n| n.to_string()),
+        );
+        for (name, set) in &self.sets {
+            out.push_str(&format!(
+                "\n## {name}\n\n{}\n\n{}",
+                set.summary(),
+                markdown_table(&set.methods)
+            ));
+            out.push_str(&format!("\n```text\n{}```\n", set.details()));
+        }
+        if self.sets.len() > 1 {
+            out.push_str(&format!(
+                "\n## Mean of {} sets\n\n{}",
+                self.sets.len(),
+                markdown_table(&self.macro_mean)
+            ));
+        }
+        out
+    }
+}
+
+impl SetReport {
+    fn summary(&self) -> String {
+        let sample = match self.sampled_from {
+            Some(all) => format!(" (a sample of {all})"),
+            None => String::new(),
+        };
+        let mut parts = vec![format!(
+            "{} passages, {} queries{sample}",
+            self.n_passages, self.n_queries
+        )];
+        if self.n_queries_without_gold > 0 {
+            parts.push(format!(
+                "{} without gold left out",
+                self.n_queries_without_gold
+            ));
+        }
+        if self.n_gold_not_in_corpus > 0 {
+            parts.push(format!(
+                "{} gold passages not in the corpus",
+                self.n_gold_not_in_corpus
+            ));
+        }
+        if self.n_refused_passages > 0 {
+            parts.push(format!("{} entries refused", self.n_refused_passages));
+        }
+        if self.n_truncated_passages > 0 {
+            parts.push(format!(
+                "{} passages longer than the encoder reads",
+                self.n_truncated_passages
+            ));
+        }
+        parts.join(", ")
+    }
+
+    fn details(&self) -> String {
+        let number = |value: Option<f64>| {
+            value.map_or_else(|| "not measured".to_owned(), |value| format!("{value:.4}"))
+        };
+        let mut out = format!("served            {}", self.served);
+        if let Some(reason) = &self.fallback_reason {
+            out.push_str(&format!(": {reason}"));
+        }
+        out.push_str(&format!(
+            "\nheld-out loss     prior {}, trained {}\nrouting accuracy  {}\n",
+            number(self.held_out_loss.prior),
+            number(self.held_out_loss.trained),
+            number(self.routing_accuracy)
+        ));
+        if let Some(diversity) = self.head_diversity {
+            out.push_str(&format!(
+                "head diversity    spearman {:.3}, attention {:.3}\n",
+                diversity.spearman, diversity.attention
+            ));
+        }
+        let mut heads: Vec<_> = self.head_utilization.iter().collect();
+        heads.sort_by(|a, b| b.1.total_cmp(a.1));
+        let heads: Vec<String> = heads
+            .into_iter()
+            .map(|(head, weight)| format!("{head} {weight:.3}"))
+            .collect();
+        out.push_str(&format!("head utilization  {}\n", heads.join(", ")));
+        let s = &self.seconds;
+        out.push_str(&format!(
+            "seconds           ingest {:.1}, synth {:.1}, train {:.1}, eval {:.1}\n",
+            s.ingest, s.synth, s.train, s.eval
+        ));
+        out
+    }
+}
+
+/// Methods in the order of [`Method::ALL`].
+fn ordered(methods: &BTreeMap<String, Metrics>) -> impl Iterator<Item = (&'static str, &Metrics)> {
+    Method::ALL
+        .into_iter()
+        .filter_map(|method| Some((method.name(), methods.get(method.name())?)))
+}
+
+fn metrics_table(methods: &BTreeMap<String, Metrics>) -> Table {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(std::iter::once("method").chain(COLUMNS));
+    for (name, metrics) in ordered(methods) {
+        table.add_row(
+            std::iter::once(name.to_owned())
+                .chain(metrics.values().map(|value| format!("{value:.4}"))),
+        );
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn markdown_table(methods: &BTreeMap<String, Metrics>) -> String {
+    let mut out = format!(
+        "| method | {} |\n|---|{}\n",
+        COLUMNS.join(" | "),
+        "---:|".repeat(COLUMNS.len())
+    );
+    for (name, metrics) in ordered(methods) {
+        let values = metrics.values().map(|value| format!("{value:.4}"));
+        out.push_str(&format!("| {name} | {} |\n", values.join(" | ")));
+    }
+    out
+}
+
+fn create(dir: &Path) -> Result<(), EvalError> {
+    std::fs::create_dir_all(dir).map_err(|source| EvalError::Write {
+        path: dir.into(),
+        source,
+    })
+}
+
+fn write(
+    path: &Path,
+    fill: impl FnOnce(&mut std::io::BufWriter<std::fs::File>) -> std::io::Result<()>,
+) -> Result<(), EvalError> {
+    let result = std::fs::File::create(path).and_then(|file| {
+        let mut file = std::io::BufWriter::new(file);
+        fill(&mut file)?;
+        file.flush()
+    });
+    result.map_err(|source| EvalError::Write {
+        path: path.into(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn report() -> Report {
+        let metrics = |ndcg: f64| Metrics {
+            ndcg_at_10: ndcg,
+            ..Metrics::default()
+        };
+        let set = |moe: f64, rrf: f64| SetReport {
+            n_passages: 3,
+            n_queries: 2,
+            sampled_from: Some(9),
+            n_queries_without_gold: 1,
+            n_gold_not_in_corpus: 0,
+            n_refused_passages: 0,
+            n_truncated_passages: 1,
+            methods: BTreeMap::from([("moe".into(), metrics(moe)), ("rrf".into(), metrics(rrf))]),
+            served: "trained".into(),
+            fallback_reason: None,
+            routing_accuracy: Some(0.5),
+            head_diversity: None,
+            head_utilization: BTreeMap::from([("dense".into(), 1.0)]),
+            held_out_loss: HeldOutLoss {
+                prior: Some(2.0),
+                trained: None,
+            },
+            weights_digest: "ab".into(),
+            seconds: Seconds::default(),
+        };
+        let mut report = Report {
+            sets: BTreeMap::from([("a".into(), set(0.5, 0.25)), ("b".into(), set(1.0, 0.5))]),
+            macro_mean: BTreeMap::new(),
+            seed: 0,
+            device: "flex".into(),
+            embedding_space_id: "e".into(),
+            candidates_per_list: 100,
+            prune_to: Some(128),
+            code_version: "0".into(),
+        };
+        report.finish(&[Method::Rrf, Method::Moe]);
+        report
+    }
+
+    #[test]
+    fn the_macro_mean_is_over_sets() {
+        let report = report();
+        assert!((report.macro_mean["moe"].ndcg_at_10 - 0.75).abs() < 1e-12);
+        assert!((report.macro_mean["rrf"].ndcg_at_10 - 0.375).abs() < 1e-12);
+    }
+
+    #[test]
+    fn json_has_the_contract_s_names_and_no_invented_fields() {
+        let value = serde_json::to_value(report()).unwrap();
+        assert_eq!(value["macro"]["moe"]["ndcg@10"], 0.75);
+        assert_eq!(value["sets"]["a"]["methods"]["rrf"]["ndcg@10"], 0.25);
+        assert_eq!(value["sets"]["a"]["served"], "trained");
+        let set = value["sets"]["a"].as_object().unwrap();
+        for absent in [
+            "deltas",
+            "per_type",
+            "soft_minus_hard_mrr",
+            "head_diversity",
+            "fallback_reason",
+        ] {
+            assert!(!set.contains_key(absent), "{absent}");
+        }
+        assert!(set["held_out_loss"].get("trained").is_none());
+        for seconds in ["ingest", "synth", "train", "eval"] {
+            assert!(set["seconds"].get(seconds).is_some());
+        }
+    }
+
+    #[test]
+    fn the_files_are_written_and_say_that_queries_were_sampled() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("new");
+        let query = QueryReport {
+            set: "a".into(),
+            query_id: "1".into(),
+            query: "q".into(),
+            n_gold: 1,
+            n_candidates: 2,
+            n_scored: 2,
+            query_type: "factual".into(),
+            head_weights: BTreeMap::new(),
+            first_gold_rank: BTreeMap::new(),
+            methods: BTreeMap::new(),
+        };
+        report().write(&out, std::slice::from_ref(&query)).unwrap();
+        let text = fs_err::read_to_string(out.join("report.md")).unwrap();
+        assert!(
+            text.contains("a sample of 9") && text.contains("| moe | 0.5000 |"),
+            "{text}"
+        );
+        let lines = fs_err::read_to_string(out.join("per_query.jsonl")).unwrap();
+        assert_eq!(
+            serde_json::from_str::<QueryReport>(lines.trim()).unwrap(),
+            query
+        );
+        let back: Report =
+            serde_json::from_slice(&fs_err::read(out.join("evaluation_results.json")).unwrap())
+                .unwrap();
+        assert_eq!(back, report());
+    }
+}

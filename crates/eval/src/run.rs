@@ -1,0 +1,440 @@
+//! The run: for each set a fresh embedded store behind the real router library, ingest, training on
+//! the documents alone, publish, hot-load, and every query scored by every method.
+//!
+//! Training reads the collection from the store, as the trainer does; nothing of `queries.jsonl` or
+//! of the judgements reaches it.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use moerag_checkpoint::{CheckpointStore, CollectionStatus, CollectionUpdate, PublishRequest};
+use moerag_encoder::{DeviceKind, Encoder};
+use moerag_model::HEADS;
+use moerag_retrieve::ViewConfig;
+use moerag_store::{Document, EdgeOptions, EdgeStore, Format, PassageStore};
+use router_service::{DocumentStatus, EngineConfig, ModelSlot, RouterEngine, SlotConfig, Source};
+use tokio_util::sync::CancellationToken;
+use trainer_worker::corpus::{CorpusSource, StoreSource, TrainingCorpus};
+use trainer_worker::evaluate::{head_diversity, head_utilization};
+use trainer_worker::{
+    NoProgress, ProgressEvent, TrainConfig, TrainOutcome, TrainStatus, single_head,
+    train_collection,
+};
+
+use crate::dataset::Dataset;
+use crate::error::EvalError;
+use crate::methods::Method;
+use crate::metrics::Metrics;
+use crate::report::{HeadDiversity, HeldOutLoss, QueryReport, Report, Seconds, SetReport};
+use crate::scoring::{Judged, Scorer};
+
+/// Name of the one collection of a set's store.
+const COLLECTION: &str = "eval";
+
+/// What to evaluate and how.
+#[derive(Debug, Clone)]
+pub struct EvalOptions {
+    /// Directories in BEIR layout.
+    pub datasets: Vec<PathBuf>,
+    /// Methods to score.
+    pub methods: Vec<Method>,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Score a seeded sample of this many queries of each set.
+    pub queries: Option<usize>,
+    /// Directory of the encoder's files.
+    pub encoder_dir: PathBuf,
+    /// Device of encoder and model.
+    pub device: DeviceKind,
+    /// How to train; its seed and device are those above.
+    pub train: TrainConfig,
+}
+
+/// Hears how far an evaluation is. Called from any thread.
+pub trait EvalProgress: Send + Sync {
+    /// `done` of `total` (0: not known) units of a stage of a set, with what else is worth saying.
+    fn update(&self, set: &str, stage: &str, done: usize, total: usize, detail: &str);
+}
+
+/// What an evaluation found.
+#[derive(Debug, Clone)]
+pub struct Evaluation {
+    /// The figures.
+    pub report: Report,
+    /// One entry per scored query.
+    pub queries: Vec<QueryReport>,
+}
+
+/// Evaluates all sets, one after the other.
+///
+/// # Errors
+/// [`EvalError`] naming file and line for a bad set, or the set and stage that failed. Sets are read
+/// before any work starts.
+pub async fn run(
+    options: &EvalOptions,
+    progress: Arc<dyn EvalProgress>,
+) -> Result<Evaluation, EvalError> {
+    let mut sets = Vec::new();
+    let mut names = HashSet::new();
+    for dir in &options.datasets {
+        let set = Dataset::load(dir)?;
+        if !names.insert(set.name.clone()) {
+            return Err(EvalError::SameName { name: set.name });
+        }
+        sets.push(set);
+    }
+    let (dir, device) = (options.encoder_dir.clone(), options.device);
+    let encoder = tokio::task::spawn_blocking(move || Encoder::load(&dir, device))
+        .await
+        .map_err(|error| EvalError::stage("all sets", "loading the encoder")(error.into()))?
+        .map_err(|error| EvalError::stage("all sets", "loading the encoder")(error.into()))?;
+    let encoder = Arc::new(encoder);
+
+    let views = view_config(options);
+    let mut report = Report {
+        sets: BTreeMap::new(),
+        macro_mean: BTreeMap::new(),
+        seed: options.seed,
+        device: options.device.to_string(),
+        embedding_space_id: encoder.space().to_string(),
+        candidates_per_list: views.candidates_per_list,
+        prune_to: views.prune_to,
+        code_version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let mut queries = Vec::new();
+    for set in sets {
+        let name = set.name.clone();
+        let run = SetRun {
+            options,
+            encoder: &encoder,
+            progress: &progress,
+        };
+        let (set_report, set_queries) = run.evaluate(set).await?;
+        report.sets.insert(name, set_report);
+        queries.extend(set_queries);
+    }
+    report.finish(&options.methods);
+    Ok(Evaluation { report, queries })
+}
+
+fn view_config(options: &EvalOptions) -> ViewConfig {
+    ViewConfig {
+        candidates_per_list: options.train.candidates_per_list,
+        prune_to: (options.train.prune_to > 0).then_some(options.train.prune_to),
+        ..ViewConfig::default()
+    }
+}
+
+/// What all stages of one set share.
+struct SetRun<'a> {
+    options: &'a EvalOptions,
+    encoder: &'a Arc<Encoder>,
+    progress: &'a Arc<dyn EvalProgress>,
+}
+
+/// What became of the corpus.
+#[derive(Default)]
+struct Ingested {
+    truncated: usize,
+    refused: usize,
+}
+
+impl SetRun<'_> {
+    async fn evaluate(&self, mut set: Dataset) -> Result<(SetReport, Vec<QueryReport>), EvalError> {
+        let judged_queries = set.queries.len();
+        if let Some(n) = self.options.queries {
+            set.sample(n, self.options.seed);
+        }
+        let name = set.name.clone();
+        let at = |stage| EvalError::stage(&name, stage);
+        let dir = tempfile::tempdir()
+            .map_err(|error| at("making a temporary directory")(error.into()))?;
+        let engine = self
+            .engine(dir.path())
+            .await
+            .map_err(at("starting the router"))?;
+
+        let started = Instant::now();
+        let ingested = self.ingest(&engine, &set).await.map_err(at("ingest"))?;
+        let mut seconds = Seconds {
+            ingest: started.elapsed().as_secs_f64(),
+            ..Seconds::default()
+        };
+
+        let corpus = Arc::new(
+            self.snapshot(&engine)
+                .await
+                .map_err(at("reading the passages back"))?,
+        );
+        let outcome = self.train(&name, &corpus).await.map_err(at("training"))?;
+        let part = |names: &[&str]| {
+            names
+                .iter()
+                .filter_map(|name| outcome.seconds.get(name))
+                .sum::<f64>()
+        };
+        seconds.synth = part(&["synth", "views"]);
+        let started = Instant::now();
+        self.publish(&engine, &corpus, &outcome)
+            .await
+            .map_err(at("publishing"))?;
+        seconds.train = part(&["train", "evaluate"]) + started.elapsed().as_secs_f64();
+
+        let started = Instant::now();
+        let scorer = Scorer::new(
+            engine.clone(),
+            COLLECTION,
+            self.options.methods.clone(),
+            self.options.device,
+            self.options
+                .methods
+                .contains(&Method::SingleHead)
+                .then(|| single_head(&outcome.data, false, self.options.seed).to_vec()),
+        );
+        let scorer = scorer.map_err(at("loading the prior"))?;
+        let total = set.queries.len();
+        let judged = scorer
+            .judge_all(&set.queries, |done| {
+                self.progress
+                    .update(&name, "score queries", done, total, "")
+            })
+            .await
+            .map_err(at("scoring"))?;
+        seconds.eval = started.elapsed().as_secs_f64();
+
+        let model = engine.models().take();
+        let served = model.source_of(COLLECTION);
+        let report = SetReport {
+            n_passages: set.corpus.len(),
+            n_queries: total,
+            sampled_from: (total < judged_queries).then_some(judged_queries),
+            n_queries_without_gold: set.queries_without_gold,
+            n_gold_not_in_corpus: set.gold_not_in_corpus,
+            n_refused_passages: ingested.refused,
+            n_truncated_passages: ingested.truncated,
+            methods: mean_metrics(&self.options.methods, &judged),
+            served: if served == Source::Trained {
+                "trained"
+            } else {
+                "fallback_prior"
+            }
+            .to_owned(),
+            fallback_reason: match &outcome.status {
+                TrainStatus::Trained => None,
+                TrainStatus::FallbackPrior { reason } => Some(reason.clone()),
+            },
+            routing_accuracy: outcome.report.routing_accuracy.map(f64::from),
+            weights_digest: outcome.digest.clone(),
+            held_out_loss: held_out_loss(&outcome),
+            seconds,
+            ..heads_of(&judged)
+        };
+        let queries = judged.into_iter().map(|judged| QueryReport {
+            set: name.clone(),
+            ..judged.report
+        });
+        Ok((report, queries.collect()))
+    }
+
+    /// A router over an empty store and an empty checkpoint store in `dir`.
+    async fn engine(&self, dir: &Path) -> Result<RouterEngine, BoxError> {
+        let store_dir = dir.join("store");
+        let store = tokio::task::spawn_blocking(move || {
+            EdgeStore::open(&store_dir, EdgeOptions::default())
+        })
+        .await??;
+        let store: Arc<dyn PassageStore> = Arc::new(store);
+        let checkpoints = CheckpointStore::open(&dir.join("checkpoints").display().to_string())?;
+        let views = view_config(self.options);
+        let config = EngineConfig {
+            key_spec: views.key_spec.clone(),
+            ..EngineConfig::default()
+        };
+        let slot = SlotConfig {
+            device: self.options.device,
+            space: self.encoder.space().to_string(),
+            dim: self.encoder.dim(),
+            view_config: views,
+        };
+        let models = ModelSlot::new(slot, Some(checkpoints)).await?;
+        Ok(RouterEngine::new(
+            config,
+            store,
+            Arc::clone(self.encoder),
+            Arc::new(models),
+        )?)
+    }
+
+    async fn ingest(&self, engine: &RouterEngine, set: &Dataset) -> Result<Ingested, BoxError> {
+        let started = Instant::now();
+        let total = set.corpus.len();
+        let documents = set.corpus.iter().map(|entry| Document {
+            id: entry.id.clone(),
+            title: entry.title.clone(),
+            text: entry.text.clone(),
+            format: Format::Plain,
+            metadata: BTreeMap::new(),
+            whole: true,
+        });
+        let outcomes = engine
+            .ingest(COLLECTION, documents, |p| {
+                let done = (p.written + p.unchanged + p.refused) as usize;
+                let rate = p.passages_encoded as f64 / started.elapsed().as_secs_f64().max(1e-3);
+                self.progress.update(
+                    &set.name,
+                    "ingest",
+                    done,
+                    total,
+                    &format!("{rate:.0} passages/s"),
+                );
+            })
+            .await?;
+        let mut ingested = Ingested::default();
+        for outcome in outcomes {
+            match outcome.status {
+                DocumentStatus::Written { truncated, .. } => ingested.truncated += truncated,
+                DocumentStatus::Unchanged => {}
+                DocumentStatus::Refused { reason } => {
+                    tracing::warn!(
+                        set = set.name,
+                        entry = outcome.document_id,
+                        reason,
+                        "refused"
+                    );
+                    ingested.refused += 1;
+                }
+            }
+        }
+        Ok(ingested)
+    }
+
+    async fn snapshot(&self, engine: &RouterEngine) -> Result<TrainingCorpus, BoxError> {
+        let source = StoreSource::new(Arc::clone(engine.store()));
+        let cancel = CancellationToken::new();
+        Ok(source
+            .snapshot(
+                COLLECTION,
+                self.options.train.max_passages,
+                &NoProgress,
+                &cancel,
+            )
+            .await?)
+    }
+
+    async fn train(
+        &self,
+        name: &str,
+        corpus: &Arc<TrainingCorpus>,
+    ) -> Result<TrainOutcome, BoxError> {
+        let config = self.train_config();
+        let (encoder, corpus) = (Arc::clone(self.encoder), Arc::clone(corpus));
+        let (progress, set) = (Arc::clone(self.progress), name.to_owned());
+        let train = move || {
+            let report = |event: ProgressEvent| {
+                let loss = event
+                    .loss
+                    .map_or_else(String::new, |loss| format!("loss {loss:.4}  "));
+                let detail = format!("{loss}{:.0}/s", event.per_second);
+                progress.update(&set, event.stage.name(), event.done, event.total, &detail);
+            };
+            train_collection(
+                &corpus,
+                &encoder,
+                &config,
+                &report,
+                &CancellationToken::new(),
+            )
+        };
+        Ok(tokio::task::spawn_blocking(train).await??)
+    }
+
+    fn train_config(&self) -> TrainConfig {
+        TrainConfig {
+            seed: self.options.seed,
+            device: self.options.device,
+            ..self.options.train.clone()
+        }
+    }
+
+    /// Publishes the outcome and lets the router load it, as it would in production.
+    async fn publish(
+        &self,
+        engine: &RouterEngine,
+        corpus: &TrainingCorpus,
+        outcome: &TrainOutcome,
+    ) -> Result<(), BoxError> {
+        let update = CollectionUpdate {
+            weights: outcome.weights.clone(),
+            status: match outcome.status {
+                TrainStatus::Trained => CollectionStatus::Trained,
+                TrainStatus::FallbackPrior { .. } => CollectionStatus::FallbackPrior,
+            },
+            corpus_digest: corpus.corpus_digest.clone(),
+            stats_digest: corpus.stats.digest(),
+            metrics: outcome.metrics.clone(),
+            hyper_parameters: serde_json::to_value(self.train_config())?,
+            seed: self.options.seed,
+        };
+        let request = PublishRequest {
+            collections: BTreeMap::from([(COLLECTION.to_owned(), update)]),
+            warmup: outcome.warmup.cases.clone(),
+            view_config: outcome.view_config.clone(),
+            embedding_space_id: self.encoder.space().to_string(),
+            code_version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        engine.models().store()?.publish(request).await?;
+        engine.models().reload().await?;
+        Ok(())
+    }
+}
+
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+fn mean_metrics(methods: &[Method], judged: &[Judged]) -> BTreeMap<String, Metrics> {
+    methods
+        .iter()
+        .map(|method| {
+            let of_queries = judged
+                .iter()
+                .filter_map(|judged| judged.report.methods.get(method.name()));
+            (method.name().to_owned(), Metrics::mean(of_queries))
+        })
+        .collect()
+}
+
+fn held_out_loss(outcome: &TrainOutcome) -> HeldOutLoss {
+    let finite = |loss: f32| Some(f64::from(loss)).filter(|loss| loss.is_finite());
+    HeldOutLoss {
+        prior: finite(outcome.report.prior.ship),
+        trained: outcome
+            .report
+            .trained
+            .as_ref()
+            .and_then(|losses| finite(losses.ship)),
+    }
+}
+
+/// A report with only what the attention over the set's queries says about the heads.
+fn heads_of(judged: &[Judged]) -> SetReport {
+    let attention: Vec<_> = judged
+        .iter()
+        .filter_map(|judged| judged.attention.clone())
+        .collect();
+    let utilization = head_utilization(&attention);
+    let measured = attention.iter().any(|query| query.mixture.len() > 1);
+    let diversity = head_diversity(&attention);
+    SetReport {
+        head_diversity: measured.then(|| HeadDiversity {
+            spearman: f64::from(diversity.spearman),
+            attention: f64::from(diversity.attention),
+        }),
+        head_utilization: HEADS
+            .iter()
+            .zip(utilization)
+            .map(|(head, weight)| ((*head).to_owned(), f64::from(weight)))
+            .collect(),
+        ..SetReport::default()
+    }
+}

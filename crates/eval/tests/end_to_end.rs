@@ -1,0 +1,135 @@
+//! A made-up set through the whole evaluation: embedded store, training, publish, hot-load, scoring.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use moerag_encoder::{DeviceKind, default_dir};
+use moerag_eval::{EvalOptions, EvalProgress, Method, Report, TrainConfig, run};
+
+/// Subject, predicate and place of twelve times four made-up facts.
+const SUBJECTS: [&str; 12] = [
+    "lighthouse", "orchard", "glacier", "violin", "ferry", "beehive", "quarry", "telescope", "bakery", "windmill",
+    "library", "vineyard",
+];
+const FACTS: [&str; 4] = [
+    "was founded by two sisters who sold everything they owned to pay for it",
+    "closes every winter because heavy snow makes the only road to it impassable",
+    "is visited by thousands of travellers who hear of it from their grandparents",
+    "needs expensive repairs since a storm in the autumn damaged its northern side",
+];
+
+#[derive(Default)]
+struct Heard(Mutex<Vec<String>>);
+
+impl EvalProgress for Heard {
+    fn update(&self, _set: &str, stage: &str, _done: usize, _total: usize, _detail: &str) {
+        let mut stages = self.0.lock().unwrap();
+        if stages.last().map(String::as_str) != Some(stage) {
+            stages.push(stage.to_owned());
+        }
+    }
+}
+
+fn write_set(dir: &Path) {
+    fs_err::create_dir_all(dir.join("qrels")).unwrap();
+    let mut corpus = String::new();
+    for (s, subject) in SUBJECTS.iter().enumerate() {
+        for (f, fact) in FACTS.iter().enumerate() {
+            let text = format!(
+                "The {subject} of the village of Alm {fact}. People there talk about the {subject} every single day. \
+                 In the year {} a painter made a famous picture of it.",
+                1700 + s * 20 + f
+            );
+            let entry = serde_json::json!({ "_id": format!("p{s}-{f}"), "title": "", "text": text });
+            corpus.push_str(&format!("{entry}\n"));
+        }
+    }
+    fs_err::write(dir.join("corpus.jsonl"), corpus).unwrap();
+    let mut queries = String::new();
+    let mut qrels = "query-id\tcorpus-id\tscore\n".to_owned();
+    for (s, subject) in SUBJECTS.iter().enumerate() {
+        let query = serde_json::json!({ "_id": format!("q{s}"), "text": format!("Who founded the {subject}?") });
+        queries.push_str(&format!("{query}\n"));
+        qrels.push_str(&format!("q{s}\tp{s}-0\t1\n"));
+    }
+    queries.push_str("{\"_id\":\"none\",\"text\":\"What does nobody know?\"}\n");
+    fs_err::write(dir.join("queries.jsonl"), queries).unwrap();
+    fs_err::write(dir.join("qrels/test.tsv"), qrels).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_method_is_scored_from_documents_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let set = dir.path().join("village");
+    write_set(&set);
+    let options = EvalOptions {
+        datasets: vec![set],
+        methods: Method::ALL.to_vec(),
+        seed: 3,
+        queries: None,
+        encoder_dir: default_dir().unwrap(),
+        device: DeviceKind::Flex,
+        train: TrainConfig { synthetic_queries: 240, ..TrainConfig::default() },
+    };
+    let heard = Arc::new(Heard::default());
+    let evaluation = run(&options, heard.clone()).await.unwrap();
+
+    let report = &evaluation.report.sets["village"];
+    assert_eq!((report.n_passages, report.n_queries, report.n_queries_without_gold), (48, 12, 1));
+    assert_eq!(report.n_refused_passages, 0);
+    assert_eq!(report.methods.len(), Method::ALL.len());
+    // 48 passages: both lists hold nearly all of them, so no method can miss the gold in 100.
+    for (method, metrics) in &report.methods {
+        assert!(metrics.recall_at_100 > 0.99, "{method}: {metrics:?}");
+        assert!(metrics.success_at_5 >= metrics.success_at_1, "{method}: {metrics:?}");
+    }
+    // The subject is in four passages and "founded" in one of them.
+    for method in ["bm25", "token", "moe"] {
+        assert!(report.methods[method].mrr_at_10 > 0.7, "{method}: {:?}", report.methods[method]);
+    }
+    assert_eq!(evaluation.report.macro_mean["moe"], report.methods["moe"]);
+    let used: f64 = report.head_utilization.values().sum();
+    assert!((used - 1.0).abs() < 1e-3, "{used}");
+    assert!(report.head_diversity.unwrap().spearman > 0.0);
+    assert!(report.held_out_loss.prior.is_some());
+    match report.served.as_str() {
+        "trained" => assert!(report.held_out_loss.trained < report.held_out_loss.prior),
+        "fallback_prior" => {
+            assert!(report.fallback_reason.is_some());
+            assert_eq!(report.methods["moe"], report.methods["prior"]);
+        }
+        other => panic!("served is {other}"),
+    }
+    assert!(report.seconds.ingest > 0.0 && report.seconds.synth > 0.0 && report.seconds.eval > 0.0);
+
+    assert_eq!(evaluation.queries.len(), 12);
+    assert!(evaluation.queries.iter().all(|query| query.set == "village" && query.methods.len() == 7));
+    let stages = heard.0.lock().unwrap().clone();
+    for stage in ["ingest", "synth", "train", "score queries"] {
+        assert!(stages.iter().any(|heard| heard == stage), "{stage} is not in {stages:?}");
+    }
+
+    let out = dir.path().join("out");
+    evaluation.report.write(&out, &evaluation.queries).unwrap();
+    let text = fs_err::read_to_string(out.join("evaluation_results.json")).unwrap();
+    assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), evaluation.report);
+}
+
+#[tokio::test]
+async fn two_sets_of_one_name_are_refused_before_any_work() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write_set(&one.path().join("same"));
+    write_set(&two.path().join("same"));
+    let options = EvalOptions {
+        datasets: vec![one.path().join("same"), two.path().join("same")],
+        methods: vec![Method::Bm25],
+        seed: 0,
+        queries: None,
+        encoder_dir: "/nowhere".into(),
+        device: DeviceKind::Flex,
+        train: TrainConfig::default(),
+    };
+    let error = run(&options, Arc::new(Heard::default())).await.unwrap_err().to_string();
+    assert!(error.contains("two data sets are named same"), "{error}");
+}
