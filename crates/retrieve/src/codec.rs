@@ -1,0 +1,415 @@
+//! Token states to bytes and back, and products of query rows with coded tokens.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use half::f16;
+use nalgebra::DMatrix;
+use ndarray::linalg::general_mat_mul;
+use ndarray::{Array2, ArrayView2, ArrayViewMut2};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::keys::{KeySpec, TokenCode};
+use crate::linalg::dot;
+
+/// Query rows are handled in groups of this many, one group per vector accumulator.
+pub(crate) const LANES: usize = 16;
+/// Sums for the low and the high half of a byte of sign bits, one row per value.
+type ByteTable = [[f32; LANES]; 32];
+
+type Rotations = HashMap<(u16, u64), Arc<Array2<f32>>>;
+/// Rotations made so far: a decomposition of a 384 x 384 matrix each.
+static ROTATIONS: LazyLock<Mutex<Rotations>> = LazyLock::new(Mutex::default);
+
+/// Encodes and decodes the token states of one [`KeySpec`].
+#[derive(Clone, Debug)]
+pub struct TokenCodec {
+    spec: KeySpec,
+    /// Row convention: `rotated = x · rotation`, `[d, d]`.
+    rotation: Arc<Array2<f32>>,
+}
+
+/// Query rows prepared for products with coded tokens.
+#[derive(Clone, Debug)]
+pub struct CodecRows {
+    /// Rows, and rows padded to a multiple of [`LANES`].
+    rows: usize,
+    lanes: usize,
+    /// Rotated rows, zero-padded, `[lanes, d]`; empty for sign codes.
+    rotated: Array2<f32>,
+    /// For sign codes `[lanes / LANES, bytes_per_token]`.
+    tables: Vec<ByteTable>,
+}
+
+impl CodecRows {
+    /// Number of rows before padding.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Width of a row of products: the rows padded to a multiple of 16.
+    pub fn lanes(&self) -> usize {
+        self.lanes
+    }
+}
+
+impl TokenCodec {
+    /// Codec of a specification; the rotation is made once per process and seed.
+    pub fn new(spec: &KeySpec) -> Self {
+        let key = (spec.dims, spec.rotation_seed);
+        // A poisoned lock holds complete entries only, so its content can be used.
+        let mut cache = ROTATIONS.lock().unwrap_or_else(PoisonError::into_inner);
+        let rotation = cache.entry(key).or_insert_with(|| {
+            Arc::new(random_rotation(usize::from(spec.dims), spec.rotation_seed))
+        });
+        Self {
+            spec: spec.clone(),
+            rotation: Arc::clone(rotation),
+        }
+    }
+
+    /// The specification.
+    pub fn spec(&self) -> &KeySpec {
+        &self.spec
+    }
+
+    /// Dimensions of a state.
+    pub fn dims(&self) -> usize {
+        usize::from(self.spec.dims)
+    }
+
+    /// Rotates rows `[n, d]`.
+    pub fn rotate(&self, x: ArrayView2<'_, f32>) -> Array2<f32> {
+        x.dot(&*self.rotation)
+    }
+
+    /// Rotates one vector `[d]` back.
+    pub fn unrotate(&self, rotated: &[f32]) -> Vec<f32> {
+        let row = |r: ndarray::ArrayView1<'_, f32>| r.as_slice().map_or(0.0, |r| dot(r, rotated));
+        self.rotation.rows().into_iter().map(row).collect()
+    }
+
+    /// Codes of unit states `[seq, d]` (unrotated), `[seq * bytes_per_token]`.
+    pub fn encode(&self, unit_states: ArrayView2<'_, f32>) -> Vec<u8> {
+        if unit_states.ncols() != self.dims() {
+            return Vec::new();
+        }
+        let rotated = self.rotate(unit_states);
+        let mut codes = Vec::with_capacity(rotated.nrows() * self.spec.bytes_per_token());
+        for row in rotated.rows() {
+            let row = row.as_slice().unwrap_or_default();
+            match self.spec.code {
+                TokenCode::Sign1 => codes.extend(row.chunks(8).map(|bits| {
+                    bits.iter()
+                        .enumerate()
+                        .fold(0u8, |byte, (k, x)| byte | (u8::from(*x >= 0.0) << k))
+                })),
+                TokenCode::F16 => {
+                    codes.extend(row.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()));
+                }
+            }
+        }
+        codes
+    }
+
+    /// Decodes into rotated space, `[seq, d]`; `out` is replaced when its shape does not fit. Sign
+    /// bits are scaled so that the product with a float query is an unbiased estimate of the cosine.
+    pub fn decode_into(&self, codes: &[u8], out: &mut Array2<f32>) {
+        let (bytes, dims) = (self.spec.bytes_per_token(), self.dims());
+        let seq = codes.len() / bytes.max(1);
+        if out.dim() != (seq, dims) {
+            *out = Array2::zeros((seq, dims));
+        }
+        let Some(out) = out.as_slice_mut() else {
+            return;
+        };
+        for (code, row) in codes
+            .chunks_exact(bytes.max(1))
+            .zip(out.chunks_exact_mut(dims.max(1)))
+        {
+            match self.spec.code {
+                TokenCode::Sign1 => {
+                    let scale = self.sign_scale();
+                    for (k, x) in row.iter_mut().enumerate() {
+                        *x = if code[k / 8] >> (k % 8) & 1 == 1 {
+                            scale
+                        } else {
+                            -scale
+                        };
+                    }
+                }
+                TokenCode::F16 => decode_f16(code, row),
+            }
+        }
+    }
+
+    /// Prepares unrotated rows `[r, d]`. Rows of another width count as zero.
+    pub fn prepare(&self, rows: ArrayView2<'_, f32>) -> CodecRows {
+        let lanes = rows.nrows().next_multiple_of(LANES);
+        let mut rotated = Array2::zeros((lanes, self.dims()));
+        if rows.ncols() == self.dims() {
+            rotated
+                .slice_mut(ndarray::s![..rows.nrows(), ..])
+                .assign(&self.rotate(rows));
+        }
+        match self.spec.code {
+            TokenCode::F16 => CodecRows {
+                rows: rows.nrows(),
+                lanes,
+                rotated,
+                tables: Vec::new(),
+            },
+            TokenCode::Sign1 => CodecRows {
+                rows: rows.nrows(),
+                lanes,
+                tables: self.byte_tables(&rotated),
+                rotated: Array2::zeros((0, 0)),
+            },
+        }
+    }
+
+    /// Products of all rows with all coded tokens into `out`, `[seq, lanes]` row-major; `decoded` is
+    /// working space. Returns `seq`.
+    ///
+    /// Sign codes need no decoding: half a byte selects one of 16 partial sums per row, which is
+    /// several times cheaper than a matrix product with the expanded signs.
+    pub fn products(
+        &self,
+        rows: &CodecRows,
+        codes: &[u8],
+        decoded: &mut Vec<f32>,
+        out: &mut Vec<f32>,
+    ) -> usize {
+        let (bytes, dims, lanes) = (self.spec.bytes_per_token().max(1), self.dims(), rows.lanes);
+        let seq = codes.len() / bytes;
+        out.resize(seq * lanes, 0.0);
+        if lanes == 0 {
+            return seq;
+        }
+        match self.spec.code {
+            TokenCode::Sign1 => {
+                for (code, out) in codes.chunks_exact(bytes).zip(out.chunks_exact_mut(lanes)) {
+                    let groups = rows
+                        .tables
+                        .chunks_exact(bytes)
+                        .zip(out.as_chunks_mut::<LANES>().0);
+                    for (tables, out) in groups {
+                        *out = sign_sums(code, tables);
+                    }
+                }
+            }
+            TokenCode::F16 => {
+                decoded.resize(seq * dims, 0.0);
+                for (code, row) in codes
+                    .chunks_exact(bytes)
+                    .zip(decoded.chunks_exact_mut(dims))
+                {
+                    decode_f16(code, row);
+                }
+                let states = ArrayView2::from_shape((seq, dims), &decoded[..seq * dims]);
+                let result = ArrayViewMut2::from_shape((seq, lanes), &mut out[..]);
+                if let (Ok(states), Ok(mut result)) = (states, result) {
+                    general_mat_mul(1.0, &states, &rows.rotated.t(), 0.0, &mut result);
+                }
+            }
+        }
+        seq
+    }
+
+    /// Products of unrotated rows `[r, d]` with all coded tokens, `[seq, r]`.
+    pub fn similarities(&self, rows: ArrayView2<'_, f32>, codes: &[u8]) -> Array2<f32> {
+        let rows = self.prepare(rows);
+        let mut out = Vec::new();
+        let seq = self.products(&rows, codes, &mut Vec::new(), &mut out);
+        Array2::from_shape_fn((seq, rows.rows), |(j, r)| out[j * rows.lanes + r])
+    }
+
+    /// Cosine of two coded tokens. For sign codes the angle is estimated from the number of equal
+    /// signs, which unlike a product of two decoded states has no bias.
+    pub(crate) fn cosine(&self, codes: &[u8], a: usize, b: usize) -> f32 {
+        let bytes = self.spec.bytes_per_token();
+        let token = |j: usize| codes.get(j * bytes..(j + 1) * bytes).unwrap_or_default();
+        match self.spec.code {
+            TokenCode::Sign1 => {
+                let different: u32 = token(a)
+                    .iter()
+                    .zip(token(b))
+                    .map(|(x, y)| (x ^ y).count_ones())
+                    .sum();
+                (std::f32::consts::PI * different as f32 / self.dims().max(1) as f32).cos()
+            }
+            TokenCode::F16 => {
+                let value = |c: &[u8; 2]| f16::from_le_bytes(*c).to_f32();
+                let (a, b) = (token(a).as_chunks::<2>().0, token(b).as_chunks::<2>().0);
+                a.iter().zip(b).map(|(x, y)| value(x) * value(y)).sum()
+            }
+        }
+    }
+
+    /// A unit state's rotated entry has mean magnitude `sqrt(2 / (pi d))`; its inverse, spread over
+    /// `d` entries, makes `q · sign(t)` estimate `q · t`.
+    fn sign_scale(&self) -> f32 {
+        (std::f32::consts::FRAC_PI_2 / self.dims().max(1) as f32).sqrt()
+    }
+
+    fn byte_tables(&self, rotated: &Array2<f32>) -> Vec<ByteTable> {
+        let scale = self.sign_scale();
+        let mut tables = Vec::new();
+        for group in 0..rotated.nrows() / LANES {
+            for byte in 0..self.spec.bytes_per_token() {
+                let mut table = [[0.0f32; LANES]; 32];
+                for (entry, sums) in table.iter_mut().enumerate() {
+                    let first = byte * 8 + if entry < 16 { 0 } else { 4 };
+                    for (lane, sum) in sums.iter_mut().enumerate() {
+                        let row = rotated.row(group * LANES + lane);
+                        *sum = (0..4)
+                            .filter_map(|k| Some((k, row.get(first + k)?)))
+                            .map(|(k, x)| {
+                                if entry >> k & 1 == 1 {
+                                    x * scale
+                                } else {
+                                    -x * scale
+                                }
+                            })
+                            .sum();
+                    }
+                }
+                tables.push(table);
+            }
+        }
+        tables
+    }
+}
+
+#[inline]
+fn sign_sums(code: &[u8], tables: &[ByteTable]) -> [f32; LANES] {
+    let mut sums = [0.0f32; LANES];
+    for (byte, table) in code.iter().zip(tables) {
+        let low = &table[usize::from(byte & 15)];
+        let high = &table[usize::from(byte >> 4) + 16];
+        for ((sum, l), h) in sums.iter_mut().zip(low).zip(high) {
+            *sum += l + h;
+        }
+    }
+    sums
+}
+
+fn decode_f16(code: &[u8], row: &mut [f32]) {
+    for (x, bytes) in row.iter_mut().zip(code.as_chunks::<2>().0) {
+        *x = f16::from_le_bytes(*bytes).to_f32();
+    }
+}
+
+/// Orthogonal matrix, uniform over all rotations and reflections: QR of a Gaussian matrix with the
+/// signs of R's diagonal taken out.
+fn random_rotation(dims: usize, seed: u64) -> Array2<f32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut gaussian = || {
+        // Box-Muller; 1 - u is never 0.
+        let (u, v): (f64, f64) = (rng.random(), rng.random());
+        (-2.0 * (1.0 - u).ln()).sqrt() * (std::f64::consts::TAU * v).cos()
+    };
+    let mut matrix = DMatrix::<f64>::zeros(dims, dims);
+    matrix.iter_mut().for_each(|x| *x = gaussian());
+    let (q, r) = matrix.qr().unpack();
+    Array2::from_shape_fn((dims, dims), |(i, j)| {
+        (if r[(j, j)] < 0.0 {
+            -q[(i, j)]
+        } else {
+            q[(i, j)]
+        }) as f32
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linalg::normalise;
+
+    fn unit_rows(n: usize, seed: u64) -> Array2<f32> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut rows = Array2::from_shape_fn((n, 384), |_| rng.random::<f32>() - 0.5);
+        rows.rows_mut()
+            .into_iter()
+            .for_each(|mut r| normalise(r.as_slice_mut().unwrap()));
+        rows
+    }
+
+    fn codec(code: TokenCode) -> TokenCodec {
+        TokenCodec::new(&KeySpec {
+            code,
+            ..KeySpec::default()
+        })
+    }
+
+    #[test]
+    fn the_rotation_is_orthogonal_and_depends_on_the_seed_alone() {
+        let a = codec(TokenCode::Sign1);
+        let product = a.rotation.t().dot(&*a.rotation);
+        for ((i, j), x) in product.indexed_iter() {
+            assert!((x - if i == j { 1.0 } else { 0.0 }).abs() < 1e-5);
+        }
+        let first = a.rotation.row(0).to_vec();
+        assert_eq!(first, random_rotation(384, 0).row(0).to_vec());
+        assert_ne!(first, random_rotation(384, 1).row(0).to_vec());
+        let x = unit_rows(1, 3);
+        let back = a.unrotate(a.rotate(x.view()).as_slice().unwrap());
+        assert!(back.iter().zip(&x).all(|(b, x)| (b - x).abs() < 1e-5));
+    }
+
+    #[test]
+    fn products_agree_with_decoded_states_and_with_the_exact_ones() {
+        let (queries, states) = (unit_rows(19, 1), unit_rows(40, 2));
+        let exact = states.dot(&queries.t());
+        for (code, bytes, limit) in [(TokenCode::Sign1, 48, 0.2), (TokenCode::F16, 768, 2e-4)] {
+            let codec = codec(code);
+            let codes = codec.encode(states.view());
+            assert_eq!(codes.len(), 40 * bytes);
+            let mut decoded = Array2::zeros((0, 0));
+            codec.decode_into(&codes, &mut decoded);
+            let slow = decoded.dot(&codec.rotate(queries.view()).t());
+            let fast = codec.similarities(queries.view(), &codes);
+            for ((f, s), e) in fast.iter().zip(&slow).zip(&exact) {
+                assert!((f - s).abs() < 1e-5, "{f} {s}");
+                assert!((f - e).abs() < limit, "{f} {e}");
+            }
+        }
+    }
+
+    #[test]
+    fn sign_codes_estimate_cosines_without_bias() {
+        let codec = codec(TokenCode::Sign1);
+        let (a, noise) = (unit_rows(200, 4), unit_rows(200, 5));
+        let mut b = &a + &(&noise * 0.8);
+        b.rows_mut()
+            .into_iter()
+            .for_each(|mut r| normalise(r.as_slice_mut().unwrap()));
+        let codes = [codec.encode(a.view()), codec.encode(b.view())].concat();
+        let (mut product, mut angle, mut exact) = (0.0, 0.0, 0.0);
+        for j in 0..200 {
+            let row = a.slice(ndarray::s![j..j + 1, ..]);
+            product += codec.similarities(row, &codes)[[200 + j, 0]] / 200.0;
+            angle += codec.cosine(&codes, j, 200 + j) / 200.0;
+            exact += a.row(j).dot(&b.row(j)) / 200.0;
+        }
+        assert!(
+            (product - exact).abs() < 0.01 && (angle - exact).abs() < 0.01,
+            "{product} {angle} {exact}"
+        );
+    }
+
+    #[test]
+    fn nothing_in_nothing_out() {
+        for code in [TokenCode::Sign1, TokenCode::F16] {
+            let codec = codec(code);
+            let none = Array2::zeros((0, 384));
+            assert!(codec.encode(none.view()).is_empty());
+            assert_eq!(codec.similarities(none.view(), &[]).dim(), (0, 0));
+            assert_eq!(
+                codec.similarities(unit_rows(2, 1).view(), &[]).dim(),
+                (0, 2)
+            );
+        }
+    }
+}

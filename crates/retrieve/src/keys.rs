@@ -1,0 +1,328 @@
+//! Compressed keys of a passage: what the token, phrase, window and sentence views read.
+//!
+//! Token states are rotated by a fixed random rotation and stored as sign bits (48 bytes a token for
+//! 384 dimensions, RECIPE.md "Storage of the token table") or, to measure what that costs, as `f16`.
+//! Norms of smoothed states and of window means are stored exactly, because norms of sign-coded
+//! states are biased: coding noise adds to them.
+
+use ndarray::ArrayView2;
+use serde::{Deserialize, Serialize};
+
+use crate::codec::TokenCodec;
+use crate::error::RetrieveError;
+use crate::linalg::{dot, norm};
+
+/// Tokens of one window of the `sctx` view.
+pub const WINDOW: usize = 32;
+/// Distance between the starts of two windows.
+pub const WINDOW_STRIDE: usize = 16;
+/// Weight of a neighbour in the smoothed states of the `ph3` view.
+pub const NEIGHBOUR_WEIGHT: f32 = 0.7;
+/// Largest norm of a smoothed state: `1 + 2 * NEIGHBOUR_WEIGHT`.
+const SMOOTH_NORM_MAX: f32 = 1.0 + 2.0 * NEIGHBOUR_WEIGHT;
+
+/// How one token state is stored.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenCode {
+    /// One sign bit per rotated dimension.
+    #[default]
+    Sign1,
+    /// Rotated state as little-endian `f16`.
+    F16,
+}
+
+impl TokenCode {
+    /// Bytes of one token state of `dims` dimensions.
+    pub fn bytes_per_token(self, dims: usize) -> usize {
+        match self {
+            Self::Sign1 => dims.div_ceil(8),
+            Self::F16 => dims * 2,
+        }
+    }
+}
+
+/// How the keys of a collection are made. Stands in the collection's metadata and in the manifest;
+/// keys of different specifications cannot be compared.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KeySpec {
+    /// Version of the layout of [`KeyBlock`].
+    pub version: u16,
+    /// Dimensions of a token state.
+    pub dims: u16,
+    /// Storage of one token state.
+    pub code: TokenCode,
+    /// Seed of the random rotation.
+    pub rotation_seed: u64,
+}
+
+impl Default for KeySpec {
+    fn default() -> Self {
+        Self {
+            version: 1,
+            dims: 384,
+            code: TokenCode::Sign1,
+            rotation_seed: 0,
+        }
+    }
+}
+
+impl KeySpec {
+    /// Short name, for example `k1-d384-sign1-r0`.
+    pub fn id(&self) -> String {
+        let code = match self.code {
+            TokenCode::Sign1 => "sign1",
+            TokenCode::F16 => "f16",
+        };
+        format!(
+            "k{}-d{}-{code}-r{}",
+            self.version, self.dims, self.rotation_seed
+        )
+    }
+
+    /// Bytes of one token state.
+    pub fn bytes_per_token(&self) -> usize {
+        self.code.bytes_per_token(usize::from(self.dims))
+    }
+}
+
+/// Compressed keys of one passage. `seq` counts wordpieces without CLS and SEP.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct KeyBlock {
+    /// Wordpiece ids, `[seq]`.
+    pub token_ids: Vec<u32>,
+    /// Rotated token states, `[seq * bytes_per_token]`.
+    #[serde(with = "packed")]
+    pub codes: Vec<u8>,
+    /// Norm of `t_j + .7 t_(j-1) + .7 t_(j+1)` in units of `2.4 / 65535`, `[seq]`.
+    #[serde(with = "packed")]
+    pub smooth_norms: Vec<u16>,
+    /// Norm of the mean state of each window in units of `1 / 65535`, `[n_windows(seq)]`.
+    #[serde(with = "packed")]
+    pub window_norms: Vec<u16>,
+    /// Norm of the mean of all token states; 0 without tokens.
+    pub mean_norm: f32,
+    /// Token range of each sentence; a sentence that the encoder did not see has an empty one.
+    pub sentence_tokens: Vec<(u16, u16)>,
+    /// Unit sentence vectors, encoded alone as `title: sentence`, `[n_sentences, d]`, at most
+    /// [`crate::MAX_SENTENCES`] of them.
+    #[serde(with = "packed")]
+    pub sentence_codes: Vec<i8>,
+    /// Value of one step of `sentence_codes`, `[n_sentences]`.
+    pub sentence_scales: Vec<f32>,
+}
+
+impl KeyBlock {
+    /// Compresses one passage.
+    ///
+    /// `states` are the unit token states `[seq, d]`, unrotated; `sentence_vectors` the unit vectors
+    /// of the first sentences, `[d]` each.
+    pub fn build(
+        codec: &TokenCodec,
+        states: ArrayView2<'_, f32>,
+        token_ids: &[u32],
+        sentence_tokens: Vec<(u16, u16)>,
+        sentence_vectors: &[impl AsRef<[f32]>],
+    ) -> Self {
+        let (sentence_codes, sentence_scales) = quantise(sentence_vectors);
+        Self {
+            token_ids: token_ids.to_vec(),
+            codes: codec.encode(states),
+            smooth_norms: smooth_norms(states)
+                .map(|n| (n / SMOOTH_NORM_MAX * 65535.0).round() as u16)
+                .collect(),
+            window_norms: window_norms(states)
+                .map(|n| (n * 65535.0).round() as u16)
+                .collect(),
+            mean_norm: states
+                .mean_axis(ndarray::Axis(0))
+                .map_or(0.0, |mean| norm(mean.as_slice().unwrap_or_default())),
+            sentence_tokens,
+            sentence_codes,
+            sentence_scales,
+        }
+    }
+
+    /// Checks the lengths of all fields against `spec`.
+    ///
+    /// # Errors
+    /// [`RetrieveError::KeyBlockShape`] names the first field that does not fit.
+    pub fn validate(&self, spec: &KeySpec) -> Result<(), RetrieveError> {
+        let seq = self.token_ids.len();
+        let checks = [
+            ("codes", self.codes.len(), seq * spec.bytes_per_token()),
+            ("smooth_norms", self.smooth_norms.len(), seq),
+            ("window_norms", self.window_norms.len(), window_count(seq)),
+            (
+                "sentence_codes",
+                self.sentence_codes.len(),
+                self.sentence_scales.len() * usize::from(spec.dims),
+            ),
+        ];
+        match checks
+            .into_iter()
+            .find(|(_, found, expected)| found != expected)
+        {
+            None => Ok(()),
+            Some((field, found, expected)) => Err(RetrieveError::KeyBlockShape {
+                spec: spec.id(),
+                field,
+                found,
+                expected,
+            }),
+        }
+    }
+
+    /// Norm of the smoothed state of token `j`.
+    pub(crate) fn smooth_norm(&self, j: usize) -> f32 {
+        f32::from(self.smooth_norms[j]) * (SMOOTH_NORM_MAX / 65535.0)
+    }
+
+    /// Norm of the mean state of window `w`.
+    pub(crate) fn window_norm(&self, w: usize) -> f32 {
+        f32::from(self.window_norms[w]) / 65535.0
+    }
+}
+
+/// Number of windows of a passage with `seq` tokens: starts `0, 16, 32, …` below `seq - 16`, at
+/// least one when there are tokens.
+pub fn window_count(seq: usize) -> usize {
+    match seq {
+        0 => 0,
+        _ => seq
+            .saturating_sub(WINDOW - WINDOW_STRIDE)
+            .div_ceil(WINDOW_STRIDE)
+            .max(1),
+    }
+}
+
+/// Tokens of window `w`.
+pub fn window_range(w: usize, seq: usize) -> std::ops::Range<usize> {
+    let start = (w * WINDOW_STRIDE).min(seq);
+    start..(start + WINDOW).min(seq)
+}
+
+/// Norms of `t_j + .7 t_(j-1) + .7 t_(j+1)` of unit states `[seq, d]`.
+pub(crate) fn smooth_norms(states: ArrayView2<'_, f32>) -> impl Iterator<Item = f32> + '_ {
+    let seq = states.nrows();
+    let mut row = vec![0.0f32; states.ncols()];
+    (0..seq).map(move |j| {
+        row.iter_mut().zip(states.row(j)).for_each(|(r, x)| *r = *x);
+        let neighbours = [j.checked_sub(1), (j + 1 < seq).then_some(j + 1)];
+        for k in neighbours.into_iter().flatten() {
+            row.iter_mut()
+                .zip(states.row(k))
+                .for_each(|(r, x)| *r += NEIGHBOUR_WEIGHT * x);
+        }
+        norm(&row)
+    })
+}
+
+fn window_norms(states: ArrayView2<'_, f32>) -> impl Iterator<Item = f32> + '_ {
+    let seq = states.nrows();
+    (0..window_count(seq)).map(move |w| {
+        let window = states.slice(ndarray::s![window_range(w, seq), ..]);
+        let mean = window.mean_axis(ndarray::Axis(0)).unwrap_or_default();
+        norm(mean.as_slice().unwrap_or_default())
+    })
+}
+
+/// `int8` codes with one scale per vector: `x = code * scale`.
+fn quantise(vectors: &[impl AsRef<[f32]>]) -> (Vec<i8>, Vec<f32>) {
+    let mut codes = Vec::new();
+    let mut scales = Vec::with_capacity(vectors.len());
+    for vector in vectors {
+        let vector = vector.as_ref();
+        let max = vector.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+        let scale = max / 127.0;
+        let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+        codes.extend(vector.iter().map(|x| (x * inverse).round() as i8));
+        scales.push(scale);
+    }
+    (codes, scales)
+}
+
+/// Cosine of `query` with the sentence vector that starts at `codes`.
+pub(crate) fn sentence_cosine(
+    codes: &[i8],
+    scale: f32,
+    query: &[f32],
+    buffer: &mut Vec<f32>,
+) -> f32 {
+    buffer.clear();
+    buffer.extend(codes.iter().map(|c| f32::from(*c)));
+    dot(buffer, query) * scale
+}
+
+/// Numeric vectors as one little-endian byte string: a sequence of numbers costs serde a call each.
+mod packed {
+    use std::fmt;
+    use std::marker::PhantomData;
+
+    use serde::de::{Error, SeqAccess, Visitor};
+    use serde::{Deserializer, Serializer};
+
+    /// A number with a little-endian form of fixed size.
+    pub(super) trait Number: Sized + Copy {
+        const SIZE: usize;
+        fn put(self, out: &mut Vec<u8>);
+        fn get(bytes: &[u8]) -> Self;
+    }
+
+    macro_rules! number {
+        ($($t:ty),*) => {$(
+            impl Number for $t {
+                const SIZE: usize = size_of::<$t>();
+                fn put(self, out: &mut Vec<u8>) {
+                    out.extend_from_slice(&self.to_le_bytes());
+                }
+                fn get(bytes: &[u8]) -> Self {
+                    let mut array = [0u8; size_of::<$t>()];
+                    array.copy_from_slice(bytes);
+                    <$t>::from_le_bytes(array)
+                }
+            }
+        )*};
+    }
+    number!(u8, i8, u16);
+
+    pub(super) fn serialize<T: Number, S: Serializer>(
+        values: &[T],
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        let mut bytes = Vec::with_capacity(values.len() * T::SIZE);
+        values.iter().for_each(|v| v.put(&mut bytes));
+        to.serialize_bytes(&bytes)
+    }
+
+    pub(super) fn deserialize<'de, T: Number, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Vec<T>, D::Error> {
+        from.deserialize_bytes(Bytes(PhantomData))
+    }
+
+    struct Bytes<T>(PhantomData<T>);
+
+    impl<'de, T: Number> Visitor<'de> for Bytes<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "bytes of {}-byte numbers", T::SIZE)
+        }
+
+        fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<T>, E> {
+            if bytes.len() % T::SIZE != 0 {
+                return Err(E::invalid_length(bytes.len(), &self));
+            }
+            Ok(bytes.chunks_exact(T::SIZE).map(T::get).collect())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
+            let mut bytes = Vec::new();
+            while let Some(byte) = seq.next_element::<u8>()? {
+                bytes.push(byte);
+            }
+            self.visit_bytes(&bytes)
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Pruning by the cheap views, and the query moved by feedback.
+
+use ndarray::Array2;
+
+use crate::lex::{LexBlock, LexQuery};
+use crate::linalg::{dot, normalise};
+use crate::query::QueryFeatures;
+use crate::stats::CorpusStats;
+use crate::views::{ViewConfig, ViewMatrix};
+
+/// Passages that move the query.
+const FEEDBACK_TOP: usize = 3;
+/// Weight of their mean.
+const FEEDBACK_WEIGHT: f32 = 0.6;
+
+/// What is known of a candidate before its keys are fetched.
+#[derive(Clone, Copy, Debug)]
+pub struct CheapCandidate<'a> {
+    /// Unit pooled vector, `[d]`.
+    pub vector: &'a [f32],
+    /// Terms.
+    pub lex: &'a LexBlock,
+}
+
+/// Indices of the candidates that survive, ascending: the `prune_to` highest under
+/// `z(dense) + z(bm25)`, earlier ones first among equals. `keep` survives in any case (the gold
+/// passage in training).
+pub fn prune(
+    q: &QueryFeatures,
+    candidates: &[CheapCandidate<'_>],
+    stats: &CorpusStats,
+    config: &ViewConfig,
+    keep: Option<usize>,
+) -> Vec<usize> {
+    let n = candidates.len();
+    let limit = config.prune_to.unwrap_or(n);
+    if n <= limit {
+        return (0..n).collect();
+    }
+    let mut lex = LexQuery::new(&q.terms, stats);
+    let mut raw = Array2::zeros((n, 2));
+    for (candidate, mut row) in candidates.iter().zip(raw.rows_mut()) {
+        row[0] = dot(&q.vector, candidate.vector);
+        row[1] = lex.score(candidate.lex, None).bm25;
+    }
+    let z = ViewMatrix::new(raw).z;
+    let score = |i: usize| {
+        if Some(i) == keep {
+            f32::INFINITY
+        } else {
+            z[[i, 0]] + z[[i, 1]]
+        }
+    };
+    let mut order: Vec<usize> = (0..n).collect();
+    order.sort_by(|a, b| score(*b).total_cmp(&score(*a)));
+    order.truncate(limit.max(usize::from(keep.is_some())));
+    order.sort_unstable();
+    order
+}
+
+/// `unit(q + .6 mean of the dense top three)` over the vectors of all candidates before pruning, `[d]`.
+pub fn feedback_vector(q: &QueryFeatures, vectors: &[&[f32]]) -> Vec<f32> {
+    let scores: Vec<f32> = vectors.iter().map(|v| dot(&q.vector, v)).collect();
+    let mut order: Vec<usize> = (0..vectors.len()).collect();
+    order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+    order.truncate(FEEDBACK_TOP);
+    let mut moved = q.vector.clone();
+    let weight = FEEDBACK_WEIGHT / order.len().max(1) as f32;
+    for i in order {
+        moved
+            .iter_mut()
+            .zip(vectors[i])
+            .for_each(|(m, x)| *m += weight * x);
+    }
+    normalise(&mut moved);
+    moved
+}

@@ -1,0 +1,44 @@
+//! Scores of the sentences of one passage, for the sentence weights of a reply.
+
+use crate::codec::TokenCodec;
+use crate::keys::sentence_cosine;
+use crate::lex::LexQuery;
+use crate::passage::FeaturesRef;
+use crate::query::QueryFeatures;
+use crate::stats::CorpusStats;
+use crate::token_views::TokenQuery;
+
+/// Weight of the term coverage against the two cosines.
+const COVERAGE_WEIGHT: f32 = 0.25;
+
+/// One score per sentence of the passage: the mean of the cosine with the sentence vector and of the
+/// IDF-weighted MaxSim over the sentence's tokens, plus a quarter of the IDF share of the query's terms
+/// found in it. A sentence that the encoder did not see has only the last.
+pub fn scores(
+    codec: &TokenCodec,
+    stats: &CorpusStats,
+    q: &QueryFeatures,
+    passage: FeaturesRef<'_>,
+) -> Vec<f32> {
+    let coverage = LexQuery::new(&q.terms, stats).sentence_coverage(passage.lex);
+    let tokens = TokenQuery::new(codec, q, stats).range_scores(passage.keys);
+    let keys = passage.keys;
+    let mut buffer = Vec::new();
+    let cosines: Vec<f32> = keys
+        .sentence_codes
+        .chunks_exact(codec.dims().max(1))
+        .zip(&keys.sentence_scales)
+        .map(|(codes, scale)| sentence_cosine(codes, *scale, &q.vector, &mut buffer))
+        .collect();
+    coverage
+        .into_iter()
+        .enumerate()
+        .map(|(s, coverage)| {
+            let seen = [cosines.get(s).copied(), tokens.get(s).copied().flatten()];
+            let count = seen.iter().flatten().count().max(1);
+            let similarity = seen.into_iter().flatten().sum::<f32>() / count as f32;
+            let score = similarity + COVERAGE_WEIGHT * coverage;
+            if score.is_finite() { score } else { 0.0 }
+        })
+        .collect()
+}

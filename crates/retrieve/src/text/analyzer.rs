@@ -1,0 +1,203 @@
+//! Words, stop words and stems.
+
+use std::collections::HashSet;
+
+use rust_stemmers::Stemmer;
+use unicode_segmentation::UnicodeSegmentation;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::language::Language;
+
+/// Characters that Unicode's word rules leave inside a word (`example.com`, `don't`, `l'eau`, `3:15`)
+/// and that separate terms here: a query for `example` has to find `example.com`.
+const INNER_PUNCTUATION: &[char] = &[
+    '.', ':', ',', ';', '\'', '\u{2018}', '\u{2019}', '\u{2024}', '\u{2027}', '\u{b7}', '\u{387}',
+    '\u{55f}', '\u{5f4}', '\u{37e}', '\u{589}', '\u{60c}', '\u{60d}', '\u{66c}', '\u{7f8}',
+    '\u{2044}', '\u{fe10}', '\u{fe13}', '\u{fe14}', '\u{fe50}', '\u{fe52}', '\u{fe54}', '\u{fe55}',
+    '\u{ff07}', '\u{ff0c}', '\u{ff0e}', '\u{ff1a}', '\u{ff1b}',
+];
+
+/// One term of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Term {
+    /// Hash of the stem.
+    pub id: u32,
+    /// First byte of the word in the text.
+    pub start: usize,
+    /// Byte after the word.
+    pub end: usize,
+}
+
+/// Splits text into terms: Unicode words, lower case, stop words out, Snowball stems. The one
+/// tokenizer of all lexical views.
+pub struct Analyzer {
+    language: Language,
+    stemmer: Option<Stemmer>,
+    stop_words: HashSet<&'static str>,
+}
+
+impl std::fmt::Debug for Analyzer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Analyzer")
+            .field("language", &self.language)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Analyzer {
+    fn default() -> Self {
+        Self::new(Language::English)
+    }
+}
+
+impl Analyzer {
+    /// Analyzer of one language.
+    pub fn new(language: Language) -> Self {
+        Self {
+            language,
+            stemmer: language.stemmer().map(Stemmer::create),
+            stop_words: language.stop_words().iter().copied().collect(),
+        }
+    }
+
+    /// The language it was made for.
+    pub fn language(&self) -> Language {
+        self.language
+    }
+
+    /// Terms of `text` in order, with their byte ranges; stop words are left out.
+    pub fn terms(&self, text: &str) -> Vec<Term> {
+        let mut terms = Vec::new();
+        for (start, end) in words(text) {
+            let lower = text[start..end].to_lowercase();
+            if !self.stop_words.contains(lower.as_str()) {
+                terms.push(Term {
+                    id: self.id_of_lower(&lower),
+                    start,
+                    end,
+                });
+            }
+        }
+        terms
+    }
+
+    /// Byte ranges of all words of `text`, stop words included.
+    pub fn words(&self, text: &str) -> Vec<(usize, usize)> {
+        words(text).collect()
+    }
+
+    /// Whether `word` (any case) is a stop word.
+    pub fn is_stop_word(&self, word: &str) -> bool {
+        self.stop_words.contains(word.to_lowercase().as_str())
+    }
+
+    /// Stem of one word.
+    pub fn stem(&self, word: &str) -> String {
+        let lower = word.to_lowercase();
+        match &self.stemmer {
+            Some(stemmer) => stemmer.stem(&lower).into_owned(),
+            None => lower,
+        }
+    }
+
+    /// Term id of one word, whether it is a stop word or not.
+    pub fn term_id(&self, word: &str) -> u32 {
+        self.id_of_lower(&word.to_lowercase())
+    }
+
+    fn id_of_lower(&self, lower: &str) -> u32 {
+        // The lower half of a 64-bit hash: among 100 000 stems about one pair shares an id.
+        match &self.stemmer {
+            Some(stemmer) => xxh3_64(stemmer.stem(lower).as_bytes()) as u32,
+            None => xxh3_64(lower.as_bytes()) as u32,
+        }
+    }
+}
+
+fn words(text: &str) -> impl Iterator<Item = (usize, usize)> + '_ {
+    text.unicode_word_indices().flat_map(move |(at, word)| {
+        let mut start = at;
+        word.split(INNER_PUNCTUATION).filter_map(move |part| {
+            let range = (start, start + part.len());
+            let separator = text[range.1..].chars().next().map_or(0, char::len_utf8);
+            start = range.1 + separator;
+            is_term(part).then_some(range)
+        })
+    })
+}
+
+/// Single letters and digits say nothing; a single ideograph is a word.
+fn is_term(part: &str) -> bool {
+    let mut chars = part.chars();
+    match (chars.next(), chars.next()) {
+        (None, _) => false,
+        (Some(c), None) => c.is_alphabetic() && !c.is_lowercase() && !c.is_uppercase(),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts<'a>(analyzer: &Analyzer, text: &'a str) -> Vec<&'a str> {
+        analyzer
+            .terms(text)
+            .into_iter()
+            .map(|t| &text[t.start..t.end])
+            .collect()
+    }
+
+    #[test]
+    fn stop_words_and_single_letters_are_out() {
+        let en = Analyzer::default();
+        assert_eq!(
+            texts(&en, "The U.S. and I don't use a C compiler."),
+            ["don", "use", "compiler"]
+        );
+        assert_eq!(
+            texts(&en, "see example.com: 3.14, 1990-1995"),
+            ["see", "example", "com", "14", "1990", "1995"]
+        );
+    }
+
+    #[test]
+    fn stems_share_an_id_and_case_does_not_matter() {
+        let en = Analyzer::default();
+        let ids: Vec<u32> = en
+            .terms("Running runs RUN")
+            .into_iter()
+            .map(|t| t.id)
+            .collect();
+        assert!(ids.iter().all(|id| *id == ids[0]));
+        assert_eq!(en.term_id("Runs"), ids[0]);
+        assert_ne!(en.term_id("walk"), ids[0]);
+        assert_eq!(en.stem("Mortgages"), "mortgag");
+    }
+
+    #[test]
+    fn offsets_are_bytes_of_the_original_text() {
+        let fr = Analyzer::new(Language::French);
+        let text = "L’eau est très salée à Étretat";
+        assert_eq!(texts(&fr, text), ["eau", "salée", "Étretat"]);
+        let none = Analyzer::new(Language::None);
+        assert_eq!(
+            texts(&none, "東京タワー is high"),
+            ["東", "京", "タワー", "is", "high"]
+        );
+    }
+
+    #[test]
+    fn every_language_round_trips_and_unknown_ones_are_named() {
+        for language in Language::ALL {
+            assert_eq!(language.code().parse::<Language>().unwrap(), *language);
+            assert!(!Analyzer::new(*language).terms("alpha beta").is_empty());
+        }
+        assert!(
+            "xx".parse::<Language>()
+                .unwrap_err()
+                .to_string()
+                .contains("`xx`")
+        );
+    }
+}

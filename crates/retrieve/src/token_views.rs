@@ -1,0 +1,312 @@
+//! Views over the token similarities of one candidate: `maxsim`, `maxsim_idf`, `ph3`, `wms`, `sctx`.
+//!
+//! One product of the query's tokens with the passage's tokens serves all of them; the pooled query
+//! vector is one more row of it, for `sctx`. Similarities are kept token-major, `[seq, lanes]`, so
+//! that every step runs over all query tokens at once.
+
+use ndarray::Array2;
+
+use crate::codec::{CodecRows, TokenCodec};
+use crate::keys::{
+    KeyBlock, NEIGHBOUR_WEIGHT, WINDOW_STRIDE, smooth_norms, window_count, window_range,
+};
+use crate::mask::GoldMask;
+use crate::query::QueryFeatures;
+use crate::stats::CorpusStats;
+
+/// Tokens of a block of `wms`; its windows are two blocks.
+const BLOCK: usize = 16;
+/// Fewest tokens that a mask may leave in a window that counts.
+const MIN_WINDOW_TOKENS: usize = 4;
+
+/// The token views of one candidate; zero without query or passage tokens.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TokenScores {
+    pub(crate) ph3: f32,
+    pub(crate) maxsim: f32,
+    pub(crate) maxsim_idf: f32,
+    pub(crate) wms: f32,
+    /// `None` without a window to look at.
+    pub(crate) sctx: Option<f32>,
+}
+
+/// A query prepared for the token views, with the working space for one candidate at a time.
+pub(crate) struct TokenQuery<'a> {
+    codec: &'a TokenCodec,
+    rows: CodecRows,
+    /// Query tokens; the row after them is the pooled vector.
+    count: usize,
+    /// Idf weight of each query token, summing to one.
+    weights: Vec<f32>,
+    /// Inverse norms of the smoothed query tokens.
+    smooth: Vec<f32>,
+    decoded: Vec<f32>,
+    sims: Vec<f32>,
+    kept: Vec<usize>,
+    blocks: Vec<f32>,
+    best: Vec<f32>,
+    row: Vec<f32>,
+}
+
+impl<'a> TokenQuery<'a> {
+    pub(crate) fn new(codec: &'a TokenCodec, q: &QueryFeatures, stats: &CorpusStats) -> Self {
+        let dims = codec.dims();
+        let count = if q.tokens.ncols() == dims {
+            q.tokens.nrows().min(q.token_ids.len())
+        } else {
+            0
+        };
+        let mut rows = Array2::zeros((count + 1, dims));
+        let tokens = q.tokens.slice(ndarray::s![..count, ..]);
+        if count > 0 {
+            rows.slice_mut(ndarray::s![..count, ..]).assign(&tokens);
+        }
+        rows.row_mut(count)
+            .iter_mut()
+            .zip(&q.vector)
+            .for_each(|(r, x)| *r = *x);
+        let mut weights: Vec<f32> = q.token_ids[..count]
+            .iter()
+            .map(|id| stats.wordpiece_idf(*id))
+            .collect();
+        let total: f32 = weights.iter().sum::<f32>() + 1e-6;
+        weights.iter_mut().for_each(|w| *w /= total);
+        Self {
+            codec,
+            rows: codec.prepare(rows.view()),
+            count,
+            weights,
+            smooth: smooth_norms(tokens).map(|n| 1.0 / (n + 1e-9)).collect(),
+            decoded: Vec::new(),
+            sims: Vec::new(),
+            kept: Vec::new(),
+            blocks: Vec::new(),
+            best: Vec::new(),
+            row: Vec::new(),
+        }
+    }
+
+    /// Scores one candidate; with a mask, as if the dropped tokens were not in it. A key block that
+    /// does not fit the codec counts as empty.
+    pub(crate) fn score(&mut self, keys: &KeyBlock, mask: Option<&GoldMask>) -> TokenScores {
+        if keys.validate(self.codec.spec()).is_err() {
+            return TokenScores::default();
+        }
+        self.multiply(keys);
+        let seq = keys.token_ids.len();
+        self.kept.clear();
+        self.kept
+            .extend((0..seq).filter(|j| mask.is_none_or(|m| m.keeps(*j))));
+        if self.kept.is_empty() {
+            return TokenScores::default();
+        }
+        let sctx = self.windows(keys, mask);
+        if self.count == 0 {
+            return TokenScores {
+                sctx,
+                ..TokenScores::default()
+            };
+        }
+        self.block_maxima(seq);
+        let (maxsim, maxsim_idf) = self.maxsim();
+        TokenScores {
+            ph3: self.phrase(keys),
+            maxsim,
+            maxsim_idf,
+            wms: self.window_maxsim(),
+            sctx,
+        }
+    }
+
+    /// IDF-weighted MaxSim of each token range; `None` for an empty one.
+    pub(crate) fn range_scores(&mut self, keys: &KeyBlock) -> Vec<Option<f32>> {
+        if self.count == 0 || keys.validate(self.codec.spec()).is_err() {
+            return vec![None; keys.sentence_tokens.len()];
+        }
+        self.multiply(keys);
+        let lanes = self.rows.lanes();
+        let mut scores = Vec::with_capacity(keys.sentence_tokens.len());
+        for (start, end) in &keys.sentence_tokens {
+            let tokens = self
+                .sims
+                .chunks_exact(lanes)
+                .take(usize::from(*end))
+                .skip(usize::from(*start));
+            self.best.clear();
+            self.best.resize(lanes, -1.0);
+            let mut any = false;
+            for token in tokens {
+                any = true;
+                raise(&mut self.best, token);
+            }
+            scores.push(any.then(|| weighted(&self.weights, &self.best)));
+        }
+        scores
+    }
+
+    fn multiply(&mut self, keys: &KeyBlock) {
+        self.codec
+            .products(&self.rows, &keys.codes, &mut self.decoded, &mut self.sims);
+    }
+
+    /// Similarities of token `j` with all query rows.
+    fn token(&self, j: usize) -> &[f32] {
+        let lanes = self.rows.lanes();
+        &self.sims[j * lanes..(j + 1) * lanes]
+    }
+
+    /// Best similarity per block and query token; a block without kept tokens has -1.
+    fn block_maxima(&mut self, seq: usize) {
+        let lanes = self.rows.lanes();
+        self.blocks.clear();
+        self.blocks.resize(seq.div_ceil(BLOCK) * lanes, -1.0);
+        for j in &self.kept {
+            let block = &mut self.blocks[j / BLOCK * lanes..(j / BLOCK + 1) * lanes];
+            raise(block, &self.sims[j * lanes..(j + 1) * lanes]);
+        }
+    }
+
+    fn maxsim(&mut self) -> (f32, f32) {
+        let lanes = self.rows.lanes();
+        self.best.clear();
+        self.best.resize(lanes, -1.0);
+        for block in self.blocks.chunks_exact(lanes) {
+            raise(&mut self.best, block);
+        }
+        let mean = self.best[..self.count].iter().sum::<f32>() / self.count as f32;
+        (mean, weighted(&self.weights, &self.best))
+    }
+
+    /// Best window of two neighbouring blocks under IDF-weighted MaxSim.
+    fn window_maxsim(&mut self) -> f32 {
+        let lanes = self.rows.lanes();
+        let count = self.blocks.len() / lanes;
+        let mut best = f32::NEG_INFINITY;
+        for b in 0..count.saturating_sub(1).max(1) {
+            self.row.clear();
+            self.row
+                .extend_from_slice(&self.blocks[b * lanes..(b + 1) * lanes]);
+            if b + 1 < count {
+                raise(
+                    &mut self.row,
+                    &self.blocks[(b + 1) * lanes..(b + 2) * lanes],
+                );
+            }
+            best = best.max(weighted(&self.weights, &self.row));
+        }
+        best
+    }
+
+    /// Best cosine of the pooled query with the mean of a window's kept tokens.
+    fn windows(&self, keys: &KeyBlock, mask: Option<&GoldMask>) -> Option<f32> {
+        let seq = keys.token_ids.len();
+        let mut best = None;
+        for w in 0..window_count(seq) {
+            let range = window_range(w, seq);
+            let first = self.kept.partition_point(|j| *j < range.start);
+            let kept = &self.kept[first..self.kept.partition_point(|j| *j < range.end)];
+            if mask.is_some() && kept.len() < MIN_WINDOW_TOKENS {
+                continue;
+            }
+            let whole = kept.len() == range.len();
+            let norm = keys.window_norm(w)
+                * if whole {
+                    1.0
+                } else {
+                    self.shrinkage(keys, range, kept)
+                };
+            let sum: f32 = kept.iter().map(|j| self.token(*j)[self.count]).sum();
+            let cosine = sum / kept.len() as f32 / (norm + 1e-9);
+            best = Some(best.map_or(cosine, |b: f32| b.max(cosine)));
+        }
+        best
+    }
+
+    /// Norm of the mean of `kept` over the norm of the mean of the whole window, both from cosines of
+    /// coded tokens: their errors mostly cancel, and the exact norm of the whole window is known.
+    fn shrinkage(&self, keys: &KeyBlock, window: std::ops::Range<usize>, kept: &[usize]) -> f32 {
+        let all: Vec<usize> = window.collect();
+        let mean_norm = |tokens: &[usize]| {
+            let mut sum = tokens.len() as f32;
+            for (i, a) in tokens.iter().enumerate() {
+                sum += 2.0
+                    * tokens[..i]
+                        .iter()
+                        .map(|b| self.codec.cosine(&keys.codes, *a, *b))
+                        .sum::<f32>();
+            }
+            sum.max(1e-6).sqrt() / tokens.len() as f32
+        };
+        mean_norm(kept) / mean_norm(&all)
+    }
+
+    /// MaxSim on states smoothed with their neighbours: the kernel `[.7 1 .7]ᵀ[.7 1 .7]` over the
+    /// similarities, divided by the norms of the smoothed states. Dropped tokens are no neighbours.
+    fn phrase(&mut self, keys: &KeyBlock) -> f32 {
+        let lanes = self.rows.lanes();
+        self.best.clear();
+        self.best.resize(self.count, f32::NEG_INFINITY);
+        // One zero on either side, so that the first and last query token need no special case.
+        self.row.clear();
+        self.row.resize(lanes + 2, 0.0);
+        for (i, &j) in self.kept.iter().enumerate() {
+            let before = i.checked_sub(1).map(|i| self.kept[i]);
+            let after = self.kept.get(i + 1).copied();
+            let scale = 1.0 / (self.smooth_norm(keys, before, j, after) + 1e-9);
+            let (sims, row) = (&self.sims, &mut self.row[1..=self.count]);
+            let token = |j: usize| &sims[j * lanes..j * lanes + row.len()];
+            let own = token(j);
+            // A neighbour that is not there counts as the token itself with weight zero.
+            let (wb, b) = before.map_or((0.0, own), |b| (NEIGHBOUR_WEIGHT, token(b)));
+            let (wa, a) = after.map_or((0.0, own), |a| (NEIGHBOUR_WEIGHT, token(a)));
+            for (((r, o), b), a) in row.iter_mut().zip(own).zip(b).zip(a) {
+                *r = (o + wb * b + wa * a) * scale;
+            }
+            let padded = &self.row[..self.count + 2];
+            for (best, r) in self.best.iter_mut().zip(padded.windows(3)) {
+                *best = best.max(r[1] + NEIGHBOUR_WEIGHT * (r[0] + r[2]));
+            }
+        }
+        self.best
+            .iter()
+            .zip(&self.smooth)
+            .map(|(b, s)| b * s)
+            .sum::<f32>()
+            / self.count as f32
+    }
+
+    /// Norm of the smoothed state of token `j` between the neighbours that are left.
+    fn smooth_norm(
+        &self,
+        keys: &KeyBlock,
+        before: Option<usize>,
+        j: usize,
+        after: Option<usize>,
+    ) -> f32 {
+        let seq = keys.token_ids.len();
+        if before == j.checked_sub(1) && after == (j + 1 < seq).then_some(j + 1) {
+            return keys.smooth_norm(j);
+        }
+        let cosine = |a: usize, b: usize| self.codec.cosine(&keys.codes, a, b);
+        let w = NEIGHBOUR_WEIGHT;
+        let mut square = 1.0;
+        for k in [before, after].into_iter().flatten() {
+            square += w * w + 2.0 * w * cosine(j, k);
+        }
+        if let (Some(b), Some(a)) = (before, after) {
+            square += 2.0 * w * w * cosine(b, a);
+        }
+        square.max(1e-6).sqrt()
+    }
+}
+
+/// Element-wise maximum into `best`.
+fn raise(best: &mut [f32], row: &[f32]) {
+    best.iter_mut().zip(row).for_each(|(b, r)| *b = b.max(*r));
+}
+
+fn weighted(weights: &[f32], values: &[f32]) -> f32 {
+    weights.iter().zip(values).map(|(w, v)| w * v).sum()
+}
+
+const _: () = assert!(WINDOW_STRIDE == BLOCK);
