@@ -85,7 +85,9 @@ impl DeviceKind {
 /// the options path reports the same as an error, but only once per process, hence the cell.
 fn wgpu_device() -> Result<Device, DeviceError> {
     static DEVICE: Mutex<Option<Device>> = Mutex::new(None);
-    let mut device = DEVICE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut device = DEVICE
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
     if let Some(device) = device.as_ref() {
         return Ok(device.clone());
     }
@@ -134,7 +136,10 @@ mod tests {
     #[test]
     fn an_unknown_name_is_refused_with_the_choices() {
         let error = "cuda".parse::<DeviceKind>().unwrap_err().to_string();
-        assert!(error.contains("`cuda`") && error.contains("flex, ndarray or wgpu"), "{error}");
+        assert!(
+            error.contains("`cuda`") && error.contains("flex, ndarray or wgpu"),
+            "{error}"
+        );
     }
 
     #[test]

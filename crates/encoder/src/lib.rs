@@ -2,7 +2,38 @@
 //!
 //! The one crate that reads the encoder's weights (DESIGN.md sections 5 and 6). Everything else
 //! in the workspace sees plain `f32` vectors and byte offsets.
+//!
+//! ```no_run
+//! use moerag_encoder::{DeviceKind, EncodeOptions, Encoder, default_dir};
+//!
+//! let encoder = Encoder::load(&default_dir()?, DeviceKind::Flex)?;
+//! let encodings = encoder.encode(&["what is attention?"], &EncodeOptions::query())?;
+//! assert_eq!(encodings[0].vector.len(), encoder.dim());
+//! # Ok::<(), moerag_encoder::EncoderError>(())
+//! ```
 
+mod batch;
+mod bert;
+mod config;
 mod device;
+mod encoder;
+mod encoding;
+mod error;
+pub mod fetch;
+mod handle;
+mod kernels;
+mod locate;
+mod network;
+mod space;
+mod tokenize;
+mod weights;
+mod workers;
 
 pub use device::{DeviceError, DeviceKind};
+pub use encoder::Encoder;
+pub use encoding::{EncodeOptions, Encoding, RECIPE_MAX_TOKENS, TextKind};
+pub use error::EncoderError;
+pub use handle::EncoderHandle;
+pub use locate::{DEFAULT_ENCODER, ENCODER_DIR_ENV, default_dir};
+pub use space::EmbeddingSpaceId;
+pub use tokenize::{TextTokenizer, TokenSpan};

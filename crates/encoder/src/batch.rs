@@ -1,0 +1,97 @@
+//! Cuts texts into padded batches: sorted by length, filled by token budget.
+
+use crate::tokenize::TokenizedText;
+
+/// Padded tokens in a batch at most. Larger batches gain nothing on a CPU: the matrix kernel is
+/// already saturated, and activations fall out of the cache.
+const MOST_TOKENS: usize = 2048;
+
+/// Padded tokens in a batch at least, where there is work for several: below it the fixed cost of
+/// a forward pass shows.
+const LEAST_TOKENS: usize = 512;
+
+/// One text of a batch and its place in the request.
+#[derive(Debug)]
+pub(crate) struct Item {
+    pub(crate) index: usize,
+    pub(crate) text: TokenizedText,
+}
+
+/// Cuts `texts` into batches for `workers` workers, longest texts first.
+///
+/// Sorting makes neighbours in a batch similar in length, so padding stays small; starting with
+/// the longest keeps the last batches short, so workers finish together.
+pub(crate) fn cut(texts: Vec<TokenizedText>, workers: usize) -> Vec<Vec<Item>> {
+    let total: usize = texts.iter().map(|text| text.ids.len()).sum();
+    let budget = total
+        .div_ceil(workers.max(1))
+        .clamp(LEAST_TOKENS, MOST_TOKENS);
+    let mut items: Vec<Item> = texts
+        .into_iter()
+        .enumerate()
+        .map(|(index, text)| Item { index, text })
+        .collect();
+    // A stable sort, so that the same texts always make the same batches.
+    items.sort_by_key(|item| std::cmp::Reverse(item.text.ids.len()));
+    let mut batches: Vec<Vec<Item>> = Vec::new();
+    let mut longest = 0;
+    for item in items {
+        match batches.last_mut() {
+            Some(batch) if (batch.len() + 1) * longest <= budget => batch.push(item),
+            _ => {
+                longest = item.text.ids.len();
+                batches.push(vec![item]);
+            }
+        }
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(lengths: &[usize]) -> Vec<TokenizedText> {
+        let text = |&n: &usize| TokenizedText {
+            ids: vec![7; n],
+            ..TokenizedText::default()
+        };
+        lengths.iter().map(text).collect()
+    }
+
+    #[test]
+    fn batches_keep_the_budget_and_lose_nothing() {
+        let lengths: Vec<usize> = (0..500).map(|i| 2 + (i * 97) % 255).collect();
+        let batches = cut(texts(&lengths), 2);
+        let mut seen: Vec<usize> = Vec::new();
+        for batch in &batches {
+            let longest = batch
+                .iter()
+                .map(|item| item.text.ids.len())
+                .max()
+                .unwrap_or(0);
+            assert!(longest * batch.len() <= MOST_TOKENS);
+            let used: usize = batch.iter().map(|item| item.text.ids.len()).sum();
+            assert!(
+                batch.len() == 1 || used * 10 >= longest * batch.len() * 8,
+                "padding"
+            );
+            seen.extend(batch.iter().map(|item| item.index));
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, (0..500).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_small_request_is_shared_between_workers() {
+        assert_eq!(cut(texts(&[200; 10]), 2).len(), 2);
+        assert_eq!(cut(texts(&[12]), 2).len(), 1);
+        assert_eq!(cut(texts(&[12; 30]), 2).len(), 1);
+        assert!(cut(Vec::new(), 2).is_empty());
+    }
+
+    #[test]
+    fn one_text_longer_than_the_budget_still_runs() {
+        assert_eq!(cut(texts(&[4000, 3]), 1).len(), 2);
+    }
+}

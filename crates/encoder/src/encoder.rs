@@ -1,0 +1,287 @@
+//! The encoder as the rest of the workspace sees it.
+
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+
+use crate::batch::{self, Item};
+use crate::device::DeviceKind;
+use crate::encoding::{EncodeOptions, Encoding, TextKind};
+use crate::error::EncoderError;
+use crate::network::{Network, Wanted};
+use crate::space::EmbeddingSpaceId;
+use crate::tokenize::TextTokenizer;
+use crate::workers::{Lane, Submitter, Workers};
+
+/// Requests of at most this many tokens are answered in the interactive lane: about 60 queries.
+const INTERACTIVE_TOKENS: usize = 1024;
+
+/// A frozen text encoder on one device, with its threads. Share it through an `Arc`.
+///
+/// Deterministic on CPU: the same text gives the same vector in every batch up to 1e-5.
+#[derive(Debug)]
+pub struct Encoder {
+    network: Arc<Network>,
+    workers: Workers,
+}
+
+/// One finished batch: each text's place in the request, with its encoding.
+pub(crate) type Part = Result<Vec<(usize, Encoding)>, EncoderError>;
+
+/// Takes finished batches; says `false` when nobody waits for them any more.
+pub(crate) trait Reply: Clone + Send + 'static {
+    fn is_open(&self) -> bool;
+    fn send(&self, part: Part);
+}
+
+impl Reply for mpsc::Sender<Part> {
+    fn is_open(&self) -> bool {
+        true
+    }
+
+    fn send(&self, part: Part) {
+        // The receiver leaves after the first error; later parts have no reader.
+        let _ = mpsc::Sender::send(self, part);
+    }
+}
+
+impl Encoder {
+    /// Loads the encoder in `dir` (Hugging Face layout) on `device`, with a thread per core.
+    ///
+    /// Needs `config.json`, `tokenizer.json` and `model.safetensors`; reads `modules.json`,
+    /// `1_Pooling/config.json`, `sentence_bert_config.json` and
+    /// `config_sentence_transformers.json` where present. No network access.
+    ///
+    /// # Errors
+    ///
+    /// Each names the file, the tensor where there is one, and the remedy.
+    pub fn load(dir: &Path, device: DeviceKind) -> Result<Self, EncoderError> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Encoder::load_with_threads(dir, device, cores)
+    }
+
+    /// As [`Encoder::load`], with `threads` threads for bulk work.
+    ///
+    /// # Errors
+    ///
+    /// As [`Encoder::load`].
+    pub fn load_with_threads(
+        dir: &Path,
+        device: DeviceKind,
+        threads: usize,
+    ) -> Result<Self, EncoderError> {
+        if device == DeviceKind::Ndarray && std::env::var_os("MATMUL_NUM_THREADS").is_none() {
+            tracing::warn!("set MATMUL_NUM_THREADS=1 for ndarray: its products spin otherwise");
+        }
+        let network = Arc::new(Network::load(dir, device)?);
+        // A GPU has one queue; a second thread would only interleave in it.
+        let workers = match device {
+            DeviceKind::Wgpu => Workers::start(1, false)?,
+            DeviceKind::Flex | DeviceKind::Ndarray => Workers::start(threads.max(1), true)?,
+        };
+        Ok(Encoder { network, workers })
+    }
+
+    /// Checks the files in `dir` without computing anything: formats, names, shapes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Encoder::load`], but for the device and for weights that are not finite.
+    pub fn check(dir: &Path) -> Result<EmbeddingSpaceId, EncoderError> {
+        Network::check(dir)
+    }
+
+    /// The space that this encoder's vectors live in.
+    pub fn space(&self) -> &EmbeddingSpaceId {
+        &self.network.space
+    }
+
+    /// Length of a vector, `d_model`.
+    pub fn dim(&self) -> usize {
+        self.network.dim()
+    }
+
+    /// The longest text in tokens that the encoder reads, CLS and SEP included.
+    pub fn max_tokens(&self) -> usize {
+        self.network.config.max_tokens
+    }
+
+    /// The device that it computes on.
+    pub fn device(&self) -> DeviceKind {
+        self.network.device
+    }
+
+    /// The tokenizer, for counting and for offsets.
+    pub fn tokenizer(&self) -> &TextTokenizer {
+        &self.network.tokenizer
+    }
+
+    /// Encodes `texts`, in their order, batched by length on all cores. Blocks the calling thread:
+    /// async code uses [`crate::EncoderHandle`].
+    ///
+    /// # Errors
+    ///
+    /// [`EncoderError::MaxTokens`], or [`EncoderError::Compute`] when a batch failed.
+    pub fn encode<T: AsRef<str>>(
+        &self,
+        texts: &[T],
+        options: &EncodeOptions<'_>,
+    ) -> Result<Vec<Encoding>, EncoderError> {
+        let (sender, receiver) = mpsc::channel();
+        self.request(options).run(texts, sender)?;
+        let mut gathered = Gathered::new(texts.len());
+        while !gathered.is_complete() {
+            let part = receiver.recv().map_err(|_| lost())?;
+            let done = gathered.add(part?);
+            if let Some(progress) = options.progress {
+                progress(done);
+            }
+        }
+        Ok(gathered.into_encodings())
+    }
+
+    pub(crate) fn request(&self, options: &EncodeOptions<'_>) -> Request {
+        Request {
+            network: Arc::clone(&self.network),
+            submitter: self.workers.submitter(),
+            threads: self.workers.bulk_threads(),
+            kind: options.kind,
+            max_tokens: options.max_tokens,
+            wanted: Wanted {
+                tokens: options.tokens,
+                cls_layers: options.cls_layers,
+            },
+        }
+    }
+
+    /// The vocabulary with its input embeddings, not normalised: words in id order and
+    /// `[vocab_size, d_model]` row by row. For paraphrase neighbours (RECIPE.md, Synthetic
+    /// queries).
+    ///
+    /// # Errors
+    ///
+    /// [`EncoderError::Compute`] when the device fails.
+    pub fn word_embeddings(&self) -> Result<(Vec<String>, Vec<f32>), EncoderError> {
+        let words = self
+            .network
+            .tokenizer
+            .vocabulary(self.network.config.bert.vocab_size);
+        Ok((words, self.network.word_embeddings()?))
+    }
+}
+
+/// What a request carries to the threads: everything but the texts.
+#[derive(Clone)]
+pub(crate) struct Request {
+    network: Arc<Network>,
+    submitter: Submitter,
+    threads: usize,
+    kind: TextKind,
+    max_tokens: usize,
+    wanted: Wanted,
+}
+
+impl Request {
+    /// Tokenizes on this thread and queues the batches.
+    pub(crate) fn run<T: AsRef<str>>(
+        self,
+        texts: &[T],
+        reply: impl Reply,
+    ) -> Result<(), EncoderError> {
+        if self.max_tokens < 3 {
+            return Err(EncoderError::MaxTokens(self.max_tokens));
+        }
+        let config = &self.network.config;
+        let prefix = match self.kind {
+            TextKind::Query => &config.query_prefix,
+            TextKind::Passage => &config.passage_prefix,
+        };
+        let most = self.max_tokens.min(config.max_tokens);
+        let prepare = |text: &T| self.network.tokenizer.prepare(prefix, text.as_ref(), most);
+        let texts = texts.iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
+        let tokens: usize = texts.iter().map(|text| text.ids.len()).sum();
+        let lane = match self.kind {
+            TextKind::Query if tokens <= INTERACTIVE_TOKENS => Lane::Interactive,
+            TextKind::Query | TextKind::Passage => Lane::Bulk,
+        };
+        for batch in batch::cut(texts, self.threads) {
+            let (network, wanted, reply) = (Arc::clone(&self.network), self.wanted, reply.clone());
+            self.submitter.submit(
+                lane,
+                Box::new(move || {
+                    if reply.is_open() {
+                        reply.send(run_batch(&network, batch, wanted));
+                    }
+                }),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Queues the tokenizing as well, for callers whose thread must not work.
+    pub(crate) fn queue(self, texts: Vec<String>, reply: impl Reply) -> Result<(), EncoderError> {
+        let lane = match self.kind {
+            TextKind::Query => Lane::Interactive,
+            TextKind::Passage => Lane::Bulk,
+        };
+        let submitter = self.submitter.clone();
+        submitter.submit(
+            lane,
+            Box::new(move || {
+                if !reply.is_open() {
+                    return;
+                }
+                if let Err(error) = self.run(&texts, reply.clone()) {
+                    reply.send(Err(error));
+                }
+            }),
+        )
+    }
+}
+
+fn run_batch(network: &Network, batch: Vec<Item>, wanted: Wanted) -> Part {
+    // burn reports a misuse by panicking; the request gets an error, not silence.
+    let run = std::panic::AssertUnwindSafe(|| network.run(batch, wanted));
+    std::panic::catch_unwind(run).unwrap_or_else(|_| {
+        Err(EncoderError::Compute(
+            "the forward pass panicked; its message is in the log".into(),
+        ))
+    })
+}
+
+/// The error of a request whose workers went away.
+pub(crate) fn lost() -> EncoderError {
+    EncoderError::Closed
+}
+
+/// Puts finished batches back in the request's order.
+pub(crate) struct Gathered {
+    slots: Vec<Option<Encoding>>,
+    done: usize,
+}
+
+impl Gathered {
+    pub(crate) fn new(texts: usize) -> Self {
+        Gathered {
+            slots: (0..texts).map(|_| None).collect(),
+            done: 0,
+        }
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.done >= self.slots.len()
+    }
+
+    /// Returns the number of texts done.
+    pub(crate) fn add(&mut self, part: Vec<(usize, Encoding)>) -> usize {
+        for (index, encoding) in part {
+            if self.slots[index].replace(encoding).is_none() {
+                self.done += 1;
+            }
+        }
+        self.done
+    }
+
+    pub(crate) fn into_encodings(self) -> Vec<Encoding> {
+        self.slots.into_iter().flatten().collect()
+    }
+}

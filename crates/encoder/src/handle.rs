@@ -1,0 +1,91 @@
+//! The encoder behind a channel, for async services (DESIGN.md section 4, Threads).
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::encoder::{Encoder, Gathered, Part, Reply, lost};
+use crate::encoding::{EncodeOptions, Encoding, TextKind};
+use crate::error::EncoderError;
+
+/// Requests of each kind in the queue or at work; more wait for their turn without memory of
+/// their own in the encoder.
+const MOST_QUERIES: usize = 256;
+const MOST_BULK: usize = 8;
+
+/// An async, cheaply cloned front of an [`Encoder`].
+///
+/// No work runs on the async threads, tokenizing included. Queries and passages wait in separate
+/// bounded lanes. Dropping the future drops the batches that have not begun.
+#[derive(Clone, Debug)]
+pub struct EncoderHandle {
+    encoder: Arc<Encoder>,
+    queries: Arc<Semaphore>,
+    bulk: Arc<Semaphore>,
+}
+
+impl Reply for mpsc::UnboundedSender<Part> {
+    fn is_open(&self) -> bool {
+        !self.is_closed()
+    }
+
+    fn send(&self, part: Part) {
+        // The request's future was dropped: nobody wants the part.
+        let _ = mpsc::UnboundedSender::send(self, part);
+    }
+}
+
+impl EncoderHandle {
+    /// Puts a front before `encoder`.
+    pub fn new(encoder: Arc<Encoder>) -> Self {
+        EncoderHandle {
+            encoder,
+            queries: Arc::new(Semaphore::new(MOST_QUERIES)),
+            bulk: Arc::new(Semaphore::new(MOST_BULK)),
+        }
+    }
+
+    /// The encoder itself: space, dimension, tokenizer.
+    pub fn encoder(&self) -> &Arc<Encoder> {
+        &self.encoder
+    }
+
+    /// Encodes `texts` in their order. Waits while the lane is full.
+    ///
+    /// # Errors
+    ///
+    /// As [`Encoder::encode`]; [`EncoderError::Closed`] when the encoder shuts down.
+    pub async fn encode(
+        &self,
+        texts: Vec<String>,
+        options: EncodeOptions<'static>,
+    ) -> Result<Vec<Encoding>, EncoderError> {
+        let lane = match options.kind {
+            TextKind::Query => &self.queries,
+            TextKind::Passage => &self.bulk,
+        };
+        let _permit = lane.acquire().await.map_err(|_| EncoderError::Closed)?;
+        let mut gathered = Gathered::new(texts.len());
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        self.encoder.request(&options).queue(texts, sender)?;
+        while !gathered.is_complete() {
+            let part = receiver.recv().await.ok_or_else(lost)?;
+            let done = gathered.add(part?);
+            if let Some(progress) = options.progress {
+                progress(done);
+            }
+        }
+        Ok(gathered.into_encodings())
+    }
+
+    /// Encodes one query with its token states.
+    ///
+    /// # Errors
+    ///
+    /// As [`EncoderHandle::encode`].
+    pub async fn encode_query(&self, text: &str) -> Result<Encoding, EncoderError> {
+        let texts = vec![text.to_owned()];
+        let encodings = self.encode(texts, EncodeOptions::query()).await?;
+        encodings.into_iter().next().ok_or_else(lost)
+    }
+}

@@ -1,0 +1,217 @@
+//! The loaded network: runs one padded batch and turns hidden states into what callers use.
+
+use std::path::Path;
+
+use burn::tensor::Tensor;
+
+use crate::batch::Item;
+use crate::bert::{Bert, Elementwise, PaddedBatch};
+use crate::config::{EncoderConfig, Pooling};
+use crate::device::DeviceKind;
+use crate::encoding::Encoding;
+use crate::error::EncoderError;
+use crate::kernels::compute;
+use crate::space::EmbeddingSpaceId;
+use crate::tokenize::TextTokenizer;
+use crate::weights::{WEIGHTS_FILE, Weights};
+
+/// Tokenizer, configuration and weights; immutable, shared by all workers.
+#[derive(Debug)]
+pub(crate) struct Network {
+    pub(crate) config: EncoderConfig,
+    pub(crate) tokenizer: TextTokenizer,
+    pub(crate) space: EmbeddingSpaceId,
+    pub(crate) device: DeviceKind,
+    bert: Bert,
+}
+
+/// What to return beside the vector.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) tokens: bool,
+    pub(crate) cls_layers: bool,
+}
+
+impl Network {
+    pub(crate) fn load(dir: &Path, device: DeviceKind) -> Result<Self, EncoderError> {
+        let config = EncoderConfig::read(dir)?;
+        let (tokenizer, tokenizer_bytes) = TextTokenizer::read(dir, &config)?;
+        let weights = Weights::read(dir, &config.bert)?;
+        let space = EmbeddingSpaceId::new(&config, &weights.sha256, &tokenizer_bytes);
+        let bert = weights.load(dir, &config.bert, &device.device()?)?;
+        let network = Network {
+            config,
+            tokenizer,
+            space,
+            device,
+            bert,
+        };
+        network.probe(dir)?;
+        Ok(network)
+    }
+
+    /// Checks files without computing anything; returns the space.
+    pub(crate) fn check(dir: &Path) -> Result<EmbeddingSpaceId, EncoderError> {
+        let config = EncoderConfig::read(dir)?;
+        let (_, tokenizer_bytes) = TextTokenizer::read(dir, &config)?;
+        let weights = Weights::read(dir, &config.bert)?;
+        Ok(EmbeddingSpaceId::new(
+            &config,
+            &weights.sha256,
+            &tokenizer_bytes,
+        ))
+    }
+
+    /// One encoding at loading finds weights that hold NaN, and warms the device up.
+    fn probe(&self, dir: &Path) -> Result<(), EncoderError> {
+        let text = self
+            .tokenizer
+            .prepare("", "a short probe", self.config.max_tokens)?;
+        let batch = vec![Item { index: 0, text }];
+        let encoded = self.run(batch, Wanted::default())?;
+        if encoded
+            .iter()
+            .any(|(_, encoding)| encoding.vector.iter().any(|x| !x.is_finite()))
+        {
+            return Err(EncoderError::NotFinite {
+                path: dir.join(WEIGHTS_FILE),
+            });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn dim(&self) -> usize {
+        self.config.bert.hidden_size
+    }
+
+    /// Input word embeddings as `[vocab_size, d_model]`, row by row.
+    pub(crate) fn word_embeddings(&self) -> Result<Vec<f32>, EncoderError> {
+        read(self.bert.word_embeddings())
+    }
+
+    /// Encodes one batch; returns each text's place in its request with its encoding.
+    pub(crate) fn run(
+        &self,
+        batch: Vec<Item>,
+        wanted: Wanted,
+    ) -> Result<Vec<(usize, Encoding)>, EncoderError> {
+        let lengths: Vec<usize> = batch.iter().map(|item| item.text.ids.len()).collect();
+        let longest = lengths.iter().copied().max().unwrap_or_default();
+        let (rows, seq) = self.padded(batch.len(), longest);
+        let mut ids = vec![0i64; rows * seq];
+        for (item, row) in batch.iter().zip(ids.chunks_exact_mut(seq.max(1))) {
+            for (slot, &id) in row.iter_mut().zip(&item.text.ids) {
+                *slot = i64::from(id);
+            }
+        }
+        let mut padded_lengths = lengths;
+        // An added row attends to its first token alone; nobody reads it.
+        padded_lengths.resize(rows, 1);
+        let input = PaddedBatch {
+            ids,
+            lengths: &padded_lengths,
+            seq,
+        };
+        let output = self
+            .bert
+            .forward(input, self.elementwise(), wanted.cls_layers)?;
+        let hidden = read(output.hidden)?;
+        let layers: Vec<Vec<f32>> = output
+            .cls_layers
+            .into_iter()
+            .map(read)
+            .collect::<Result<_, _>>()?;
+        let d = self.dim();
+        let encode = |(row, item): (usize, Item)| {
+            let states = &hidden[row * seq * d..][..item.text.ids.len() * d];
+            let cls = layers
+                .iter()
+                .map(|layer| layer[row * d..][..d].to_vec())
+                .collect();
+            (item.index, self.finish(item, states, cls, wanted))
+        };
+        Ok(batch.into_iter().enumerate().map(encode).collect())
+    }
+
+    /// Batch size and length after padding. wgpu compiles kernels for every new shape (0.3 to
+    /// 1.4 s on a software device), so there shapes come from a small set.
+    fn padded(&self, rows: usize, seq: usize) -> (usize, usize) {
+        if self.device == DeviceKind::Wgpu {
+            let most = self.config.bert.max_position_embeddings;
+            (
+                rows.next_power_of_two(),
+                seq.next_multiple_of(32).min(most.max(seq)),
+            )
+        } else {
+            (rows, seq)
+        }
+    }
+
+    fn elementwise(&self) -> Elementwise {
+        match self.device {
+            DeviceKind::Flex => Elementwise::Host,
+            DeviceKind::Ndarray | DeviceKind::Wgpu => Elementwise::Device,
+        }
+    }
+
+    /// Pools and normalises one text's `[tokens, d]` states.
+    fn finish(
+        &self,
+        item: Item,
+        states: &[f32],
+        cls_layers: Vec<Vec<f32>>,
+        wanted: Wanted,
+    ) -> Encoding {
+        let d = self.dim();
+        let text = item.text;
+        let vector = match self.config.pooling {
+            Pooling::Cls => states[..d].to_vec(),
+            Pooling::Mean => {
+                let mut sum = vec![0.0f32; d];
+                for state in states.chunks_exact(d) {
+                    sum.iter_mut().zip(state).for_each(|(sum, x)| *sum += x);
+                }
+                sum
+            }
+        };
+        let states = if wanted.tokens {
+            let own = &states[text.lead * d..][..text.spans.len() * d];
+            let mut own = own.to_vec();
+            own.chunks_exact_mut(d).for_each(normalise);
+            own
+        } else {
+            Vec::new()
+        };
+        let mut vector = vector;
+        normalise(&mut vector);
+        Encoding {
+            vector,
+            states,
+            token_ids: text.spans.iter().map(|span| span.id).collect(),
+            offsets: text
+                .spans
+                .iter()
+                .map(|span| (span.start, span.end))
+                .collect(),
+            cls_layers,
+            token_count: text.token_count,
+            truncated: text.truncated,
+        }
+    }
+}
+
+/// Scales to length one; a zero vector stays zero.
+fn normalise(vector: &mut [f32]) {
+    let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+    if norm > 0.0 {
+        vector.iter_mut().for_each(|x| *x /= norm);
+    }
+}
+
+fn read(tensor: Tensor<2>) -> Result<Vec<f32>, EncoderError> {
+    tensor
+        .try_into_data()
+        .map_err(compute)?
+        .try_into_vec::<f32>()
+        .map_err(compute)
+}

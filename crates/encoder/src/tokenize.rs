@@ -1,0 +1,176 @@
+//! The encoder's tokenizer: wordpiece ids with byte offsets into the text they came from.
+
+use std::path::Path;
+
+use crate::config::EncoderConfig;
+use crate::error::EncoderError;
+
+/// The tokenizer file of the Hugging Face layout.
+pub(crate) const TOKENIZER_FILE: &str = "tokenizer.json";
+
+/// One wordpiece of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenSpan {
+    /// Vocabulary id.
+    pub id: u32,
+    /// First byte in the given text.
+    pub start: usize,
+    /// One past the last byte. Spans lie on character boundaries and never go back, but the pieces
+    /// of one character (decomposed Hangul, for one) all carry that character's span.
+    pub end: usize,
+}
+
+/// The tokenizer that belongs to the encoder.
+#[derive(Debug)]
+pub struct TextTokenizer {
+    inner: tokenizers::Tokenizer,
+    cls: u32,
+    sep: u32,
+}
+
+/// A text ready for the network.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct TokenizedText {
+    /// CLS, prefix, text (cut to fit), SEP.
+    pub(crate) ids: Vec<u32>,
+    /// Tokens before the text's first: CLS and prefix.
+    pub(crate) lead: usize,
+    /// Ids of the text's tokens that fit.
+    pub(crate) spans: Vec<TokenSpan>,
+    /// Tokens of the text before cutting, specials and prefix left out.
+    pub(crate) token_count: usize,
+    pub(crate) truncated: bool,
+}
+
+impl TextTokenizer {
+    pub(crate) fn read(
+        dir: &Path,
+        config: &EncoderConfig,
+    ) -> Result<(Self, Vec<u8>), EncoderError> {
+        let path = dir.join(TOKENIZER_FILE);
+        let bytes = fs_err::read(&path).map_err(|error| EncoderError::reading(&path, error))?;
+        let damaged = |reason: &dyn ToString| EncoderError::damaged(&path, reason.to_string());
+        let mut inner =
+            tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| damaged(&error))?;
+        // The file's own settings (MiniLM's: cut to and pad to 128) would act behind our back.
+        inner
+            .with_truncation(None)
+            .map_err(|error| damaged(&error))?;
+        inner.with_padding(None);
+        let vocabulary = inner.get_vocab(true);
+        let largest = vocabulary.values().copied().max().unwrap_or_default() as usize;
+        if largest >= config.bert.vocab_size {
+            return Err(damaged(&format!(
+                "token id {largest} is outside config.json's vocab_size {}",
+                config.bert.vocab_size
+            )));
+        }
+        // Encoding fails only without an unknown token: a text of none but unknown ones proves it.
+        let probe = inner
+            .encode("\u{10ffff}", true)
+            .map_err(|error| damaged(&error))?;
+        let empty = inner.encode("", true).map_err(|error| damaged(&error))?;
+        let (Some(&cls), Some(&sep), 2) = (
+            empty.get_ids().first(),
+            empty.get_ids().last(),
+            empty.get_ids().len(),
+        ) else {
+            return Err(damaged(
+                &"it does not put one token before and one after a text",
+            ));
+        };
+        tracing::trace!(
+            probe = probe.get_ids().len(),
+            "tokenizer can encode unknown characters"
+        );
+        Ok((TextTokenizer { inner, cls, sep }, bytes))
+    }
+
+    /// Number of wordpieces of `text`, without CLS, SEP and prefix.
+    pub fn token_count(&self, text: &str) -> usize {
+        match self.inner.encode_fast(text, false) {
+            Ok(encoding) => encoding.len(),
+            // Excluded by the probe at loading; no text has more tokens than bytes.
+            Err(_) => text.len(),
+        }
+    }
+
+    /// The first `most` wordpieces of `text` with their byte offsets, without CLS and SEP.
+    ///
+    /// # Errors
+    ///
+    /// [`EncoderError::Compute`] when the tokenizer fails; a text alone cannot make it fail.
+    pub fn spans(&self, text: &str, most: usize) -> Result<Vec<TokenSpan>, EncoderError> {
+        let mut spans = self.all_spans(text)?;
+        spans.truncate(most);
+        Ok(spans)
+    }
+
+    /// The vocabulary in id order; ids without a token are empty strings.
+    pub(crate) fn vocabulary(&self, size: usize) -> Vec<String> {
+        let mut words = vec![String::new(); size];
+        for (word, id) in self.inner.get_vocab(true) {
+            if let Some(slot) = words.get_mut(id as usize) {
+                *slot = word;
+            }
+        }
+        words
+    }
+
+    /// Tokenizes `prefix + text` into at most `max_tokens` ids.
+    ///
+    /// Prefix and text are tokenized as one string, as sentence-transformers does it, and told
+    /// apart by offset afterwards.
+    pub(crate) fn prepare(
+        &self,
+        prefix: &str,
+        text: &str,
+        max_tokens: usize,
+    ) -> Result<TokenizedText, EncoderError> {
+        let joined;
+        let input = if prefix.is_empty() {
+            text
+        } else {
+            joined = format!("{prefix}{text}");
+            &joined
+        };
+        let mut spans = self.all_spans(input)?;
+        let lead = spans
+            .iter()
+            .take_while(|span| span.end <= prefix.len())
+            .count();
+        let token_count = spans.len() - lead;
+        spans.truncate(max_tokens - 2);
+        let mut ids = Vec::with_capacity(spans.len() + 2);
+        ids.push(self.cls);
+        ids.extend(spans.iter().map(|span| span.id));
+        ids.push(self.sep);
+        let spans: Vec<TokenSpan> = spans
+            .drain(lead.min(spans.len())..)
+            .map(|span| TokenSpan {
+                start: span.start.saturating_sub(prefix.len()),
+                end: span.end - prefix.len(),
+                ..span
+            })
+            .collect();
+        Ok(TokenizedText {
+            lead: (lead + 1).min(ids.len() - 1),
+            ids,
+            truncated: spans.len() < token_count,
+            spans,
+            token_count,
+        })
+    }
+
+    fn all_spans(&self, text: &str) -> Result<Vec<TokenSpan>, EncoderError> {
+        let encoding = self
+            .inner
+            .encode(text, false)
+            .map_err(|error| EncoderError::Compute(format!("tokenizer: {error}")))?;
+        let ids = encoding.get_ids().iter();
+        let spans = ids.zip(encoding.get_offsets());
+        Ok(spans
+            .map(|(&id, &(start, end))| TokenSpan { id, start, end })
+            .collect())
+    }
+}
