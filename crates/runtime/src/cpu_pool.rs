@@ -95,9 +95,9 @@ impl CpuPool {
         async move { receiver.await.unwrap_or(Err(CpuPoolError::Dropped)) }
     }
 
-    /// Runs `work` on the pool and blocks; for code that is not async.
-    pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        self.pool.install(work)
+    /// Runs `work` once on every thread of the pool and waits for it: settings of threads.
+    pub fn broadcast(&self, work: impl Fn() + Sync) {
+        self.pool.broadcast(|_| work());
     }
 }
 
@@ -148,7 +148,7 @@ mod tests {
     #[tokio::test]
     async fn work_of_a_caller_that_has_gone_is_skipped() {
         let pool = CpuPool::new("test", Some(1)).unwrap();
-        let (release, wait) = mpsc::channel::<()>();
+        let (release, wait) = mpsc::sync_channel::<()>(1);
         let blocker = pool.run(move || wait.recv());
         let ran = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&ran);
