@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use half::f16;
 use nalgebra::DMatrix;
 use ndarray::linalg::general_mat_mul;
-use ndarray::{Array2, ArrayView2, ArrayViewMut2};
+use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -150,7 +150,7 @@ impl TokenCodec {
         let mut rotated = Array2::zeros((lanes, self.dims()));
         if rows.ncols() == self.dims() {
             rotated
-                .slice_mut(ndarray::s![..rows.nrows(), ..])
+                .slice_axis_mut(Axis(0), (..rows.nrows()).into())
                 .assign(&self.rotate(rows));
         }
         match self.spec.code {
@@ -244,6 +244,14 @@ impl TokenCodec {
                 let (a, b) = (token(a).as_chunks::<2>().0, token(b).as_chunks::<2>().0);
                 a.iter().zip(b).map(|(x, y)| value(x) * value(y)).sum()
             }
+        }
+    }
+
+    /// Mean squared length of the error of a decoded state.
+    pub(crate) fn coding_noise(&self) -> f32 {
+        match self.spec.code {
+            TokenCode::Sign1 => std::f32::consts::FRAC_PI_2 - 1.0,
+            TokenCode::F16 => 0.0,
         }
     }
 
@@ -388,7 +396,7 @@ mod tests {
         let codes = [codec.encode(a.view()), codec.encode(b.view())].concat();
         let (mut product, mut angle, mut exact) = (0.0, 0.0, 0.0);
         for j in 0..200 {
-            let row = a.slice(ndarray::s![j..j + 1, ..]);
+            let row = a.slice_axis(Axis(0), (j..j + 1).into());
             product += codec.similarities(row, &codes)[[200 + j, 0]] / 200.0;
             angle += codec.cosine(&codes, j, 200 + j) / 200.0;
             exact += a.row(j).dot(&b.row(j)) / 200.0;

@@ -5,7 +5,7 @@
 //! Norms of smoothed states and of window means are stored exactly, because norms of sign-coded
 //! states are biased: coding noise adds to them.
 
-use ndarray::ArrayView2;
+use ndarray::{ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::TokenCodec;
@@ -135,7 +135,7 @@ impl KeyBlock {
                 .map(|n| (n * 65535.0).round() as u16)
                 .collect(),
             mean_norm: states
-                .mean_axis(ndarray::Axis(0))
+                .mean_axis(Axis(0))
                 .map_or(0.0, |mean| norm(mean.as_slice().unwrap_or_default())),
             sentence_tokens,
             sentence_codes,
@@ -221,8 +221,8 @@ pub(crate) fn smooth_norms(states: ArrayView2<'_, f32>) -> impl Iterator<Item = 
 fn window_norms(states: ArrayView2<'_, f32>) -> impl Iterator<Item = f32> + '_ {
     let seq = states.nrows();
     (0..window_count(seq)).map(move |w| {
-        let window = states.slice(ndarray::s![window_range(w, seq), ..]);
-        let mean = window.mean_axis(ndarray::Axis(0)).unwrap_or_default();
+        let window = states.slice_axis(Axis(0), window_range(w, seq).into());
+        let mean = window.mean_axis(Axis(0)).unwrap_or_default();
         norm(mean.as_slice().unwrap_or_default())
     })
 }
@@ -311,7 +311,7 @@ mod packed {
         }
 
         fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<T>, E> {
-            if bytes.len() % T::SIZE != 0 {
+            if !bytes.len().is_multiple_of(T::SIZE) {
                 return Err(E::invalid_length(bytes.len(), &self));
             }
             Ok(bytes.chunks_exact(T::SIZE).map(T::get).collect())

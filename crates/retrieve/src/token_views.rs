@@ -4,7 +4,7 @@
 //! vector is one more row of it, for `sctx`. Similarities are kept token-major, `[seq, lanes]`, so
 //! that every step runs over all query tokens at once.
 
-use ndarray::Array2;
+use ndarray::{Array2, Axis};
 
 use crate::codec::{CodecRows, TokenCodec};
 use crate::keys::{
@@ -57,9 +57,10 @@ impl<'a> TokenQuery<'a> {
             0
         };
         let mut rows = Array2::zeros((count + 1, dims));
-        let tokens = q.tokens.slice(ndarray::s![..count, ..]);
+        let tokens = q.tokens.slice_axis(Axis(0), (..count).into());
         if count > 0 {
-            rows.slice_mut(ndarray::s![..count, ..]).assign(&tokens);
+            rows.slice_axis_mut(Axis(0), (..count).into())
+                .assign(&tokens);
         }
         rows.row_mut(count)
             .iter_mut()

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::TokenCodec;
 use crate::keys::{KeyBlock, KeySpec, sentence_cosine};
 use crate::lex::LexQuery;
-use crate::linalg::{dot, normalise};
+use crate::linalg::dot;
 use crate::mask::GoldMask;
 use crate::passage::FeaturesRef;
 use crate::query::QueryFeatures;
@@ -257,33 +257,41 @@ impl<'a> Scorer<'a> {
 }
 
 /// The passage vector without the dropped tokens: `unit(p + (mean kept - mean all) / |mean all|)`.
-/// Both means come from the same coded states, so that the error of their difference is small.
+/// Both means come from the same coded states, so that the error of their difference is small; what it
+/// adds to the length is known on average and taken off.
 fn masked_vector(codec: &TokenCodec, passage: FeaturesRef<'_>, mask: &GoldMask) -> Vec<f32> {
     let mut vector = passage.vector.to_vec();
     let keys = passage.keys;
     let mut states = Array2::zeros((0, 0));
     codec.decode_into(&keys.codes, &mut states);
-    let kept = (0..states.nrows()).filter(|j| mask.keeps(*j)).count();
-    if kept == 0 || kept == states.nrows() || keys.mean_norm <= 1e-9 {
+    let seq = states.nrows();
+    let kept = (0..seq).filter(|j| mask.keeps(*j)).count();
+    if kept == 0 || kept == seq || keys.mean_norm <= 1e-9 {
         return vector;
     }
     let mut shift = vec![0.0f32; codec.dims()];
+    let mut squares = 0.0;
     for (j, state) in states.rows().into_iter().enumerate() {
-        let weight = if mask.keeps(j) {
+        let share = if mask.keeps(j) {
             1.0 / kept as f32
         } else {
             0.0
-        } - 1.0 / states.nrows() as f32;
+        };
+        let weight = (share - 1.0 / seq as f32) / keys.mean_norm;
         shift
             .iter_mut()
             .zip(state)
             .for_each(|(s, x)| *s += weight * x);
+        squares += weight * weight;
     }
-    let shift = codec.unrotate(&shift);
     vector
         .iter_mut()
-        .zip(shift)
-        .for_each(|(v, s)| *v += s / keys.mean_norm);
-    normalise(&mut vector);
+        .zip(codec.unrotate(&shift))
+        .for_each(|(v, s)| *v += s);
+    let square = dot(&vector, &vector);
+    let length = (square - codec.coding_noise() * squares)
+        .max(0.25 * square)
+        .sqrt();
+    vector.iter_mut().for_each(|v| *v /= length + 1e-9);
     vector
 }

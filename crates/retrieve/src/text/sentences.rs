@@ -46,23 +46,17 @@ fn is_ideograph(c: char) -> bool {
 
 /// Byte positions at which a new sentence starts (white space before it belongs to neither).
 fn boundaries(text: &str) -> impl Iterator<Item = usize> + '_ {
-    let mut chars = text.char_indices().peekable();
-    std::iter::from_fn(move || {
-        while let Some((at, c)) = chars.next() {
-            let rest = at + c.len_utf8();
-            let ends = match c {
-                '.' | '!' | '?' | '\u{2026}' => opens_sentence(&text[rest..]),
-                // Full stops of Chinese and Japanese, Devanagari, Urdu, Arabic, Ethiopic.
-                '\u{3002}' | '\u{ff01}' | '\u{ff1f}' | '\u{964}' | '\u{965}' | '\u{6d4}'
-                | '\u{61f}' | '\u{1362}' => true,
-                '\n' => breaks_line(&text[rest..]),
-                _ => false,
-            };
-            if ends {
-                return Some(rest);
-            }
-        }
-        None
+    text.char_indices().filter_map(|(at, c)| {
+        let after = at + c.len_utf8();
+        let ends = match c {
+            '.' | '!' | '?' | '\u{2026}' => opens_sentence(&text[after..]),
+            // Full stops of Chinese and Japanese, Devanagari, Urdu, Arabic, Ethiopic.
+            '\u{3002}' | '\u{ff01}' | '\u{ff1f}' | '\u{964}' | '\u{965}' | '\u{6d4}'
+            | '\u{61f}' | '\u{1362}' => true,
+            '\n' => breaks_line(&text[after..]),
+            _ => false,
+        };
+        ends.then_some(after)
     })
 }
 
