@@ -24,8 +24,8 @@ pub struct Document {
     pub id: String,
     /// Title; may be empty.
     pub title: String,
-    /// The source text in `format`, UTF-8. Passages refer to the *plain text* that
-    /// [`Document::plain`](crate::PlainText) makes of it, which for [`Format::Plain`] is this very text.
+    /// The source in `format`. Passages and their byte offsets refer to the *plain text* that
+    /// [`plain_text`](crate::plain_text) makes of it; for [`Format::Plain`] that is this very text.
     pub text: String,
     /// How to read `text`.
     pub format: Format,

@@ -73,7 +73,9 @@ pub enum StoreError {
         reason: String,
     },
     /// Stored data does not read back; the message says what and where.
-    #[error("{what} is corrupt: {reason}; restore it from a backup or drop the collection and ingest again")]
+    #[error(
+        "{what} is corrupt: {reason}; restore it from a backup or drop the collection and ingest again"
+    )]
     Corrupt {
         /// What was read.
         what: String,

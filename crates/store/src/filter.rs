@@ -28,7 +28,9 @@ impl Condition {
     /// True if `metadata` has the key with an accepted value.
     #[must_use]
     pub fn holds(&self, metadata: &BTreeMap<String, String>) -> bool {
-        metadata.get(&self.key).is_some_and(|value| self.any_of.contains(value))
+        metadata
+            .get(&self.key)
+            .is_some_and(|value| self.any_of.contains(value))
     }
 }
 
@@ -43,8 +45,14 @@ impl Filter {
     #[must_use]
     pub fn matches(&self, document_id: &str, metadata: &BTreeMap<String, String>) -> bool {
         self.must.iter().all(|condition| condition.holds(metadata))
-            && !self.must_not.iter().any(|condition| condition.holds(metadata))
-            && self.document_ids.as_ref().is_none_or(|ids| ids.iter().any(|id| id == document_id))
+            && !self
+                .must_not
+                .iter()
+                .any(|condition| condition.holds(metadata))
+            && self
+                .document_ids
+                .as_ref()
+                .is_none_or(|ids| ids.iter().any(|id| id == document_id))
     }
 }
 
@@ -59,15 +67,24 @@ mod tests {
             key: key.to_owned(),
             any_of: values.iter().map(|v| (*v).to_owned()).collect(),
         };
-        let must = |c| Filter { must: vec![c], ..Filter::default() };
-        let must_not = |c| Filter { must_not: vec![c], ..Filter::default() };
+        let must = |c| Filter {
+            must: vec![c],
+            ..Filter::default()
+        };
+        let must_not = |c| Filter {
+            must_not: vec![c],
+            ..Filter::default()
+        };
         assert!(Filter::default().matches("a", &metadata));
         assert!(must(condition("lang", &["de", "en"])).matches("a", &metadata));
         assert!(!must(condition("lang", &[])).matches("a", &metadata));
         assert!(!must(condition("year", &["en"])).matches("a", &metadata));
         assert!(!must_not(condition("lang", &["en"])).matches("a", &metadata));
         assert!(must_not(condition("year", &["en"])).matches("a", &metadata));
-        let only = Filter { document_ids: Some(vec!["b".into()]), ..Filter::default() };
+        let only = Filter {
+            document_ids: Some(vec!["b".into()]),
+            ..Filter::default()
+        };
         assert!(!only.matches("a", &metadata) && only.matches("b", &metadata));
     }
 }

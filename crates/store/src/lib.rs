@@ -5,16 +5,27 @@
 //! process: redb is the truth, a qdrant-edge shard is a rebuildable index over it) and
 //! [`QdrantStore`] (a Qdrant server or cluster).
 
+mod check;
 mod document;
+mod edge;
 mod error;
 mod filter;
+pub mod load;
 mod passage;
+mod plain;
+mod qdrant;
 mod spec;
+mod split;
 mod store;
+mod tags;
 
 pub use document::{Document, Format};
+pub use edge::{EdgeOptions, EdgeStore};
 pub use error::StoreError;
 pub use filter::{Condition, Filter};
 pub use passage::{Passage, PassageRecord, PassageRef, SPLITTER_VERSION, point_id, revision};
+pub use plain::{Block, BlockKind, PlainText, plain_text};
+pub use qdrant::{QdrantOptions, QdrantStore};
 pub use spec::{CollectionInfo, CollectionSpec, check_collection_name};
+pub use split::{MAX_TOKENS, split};
 pub use store::{Candidate, CandidateQuery, DocumentPut, PassageStore, ScrollPage};

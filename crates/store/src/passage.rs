@@ -117,16 +117,50 @@ mod tests {
 
     #[test]
     fn revision_follows_content_and_key_spec() {
-        let document = Document { id: "a".into(), text: "One.".into(), ..Document::default() };
+        let document = Document {
+            id: "a".into(),
+            text: "One.".into(),
+            ..Document::default()
+        };
         let spec = KeySpec::default();
         let base = revision(&document, &spec);
-        assert_eq!(base, revision(&Document { id: "b".into(), ..document.clone() }, &spec));
+        assert_eq!(
+            base,
+            revision(
+                &Document {
+                    id: "b".into(),
+                    ..document.clone()
+                },
+                &spec
+            )
+        );
         let mut changed = document.clone();
         changed.metadata.insert("k".into(), "v".into());
         assert_ne!(base, revision(&changed, &spec));
-        assert_ne!(base, revision(&Document { text: "Two.".into(), ..document.clone() }, &spec));
-        assert_ne!(base, revision(&Document { whole: true, ..document.clone() }, &spec));
-        let other = KeySpec { rotation_seed: spec.rotation_seed + 1, ..spec };
+        assert_ne!(
+            base,
+            revision(
+                &Document {
+                    text: "Two.".into(),
+                    ..document.clone()
+                },
+                &spec
+            )
+        );
+        assert_ne!(
+            base,
+            revision(
+                &Document {
+                    whole: true,
+                    ..document.clone()
+                },
+                &spec
+            )
+        );
+        let other = KeySpec {
+            rotation_seed: spec.rotation_seed + 1,
+            ..spec
+        };
         assert_ne!(base, revision(&document, &other));
     }
 }

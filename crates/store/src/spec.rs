@@ -1,6 +1,6 @@
 //! What a collection is bound to, and what a store says about it.
 
-use moerag_retrieve::KeySpec;
+use moerag_retrieve::{KeySpec, Language};
 use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
@@ -15,8 +15,8 @@ pub struct CollectionSpec {
     pub dim: u32,
     /// How token states are compressed.
     pub key_spec: KeySpec,
-    /// Language of the text analysis, for example `english`.
-    pub language: String,
+    /// Language of the text analysis.
+    pub language: Language,
 }
 
 /// What a store says about a collection.
@@ -45,7 +45,9 @@ pub fn check_collection_name(name: &str) -> Result<(), StoreError> {
     if (1..=64).contains(&name.len()) && !name.starts_with('.') && name.chars().all(accepted) {
         Ok(())
     } else {
-        Err(StoreError::InvalidName { name: name.chars().take(80).collect() })
+        Err(StoreError::InvalidName {
+            name: name.chars().take(80).collect(),
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use moerag_retrieve::{CorpusStats, LexBlock, PassageFeatures, QueryFeatures};
+use moerag_retrieve::{CorpusStats, KeyBlock, LexBlock, PassageFeatures, QueryFeatures};
 
 use crate::error::StoreError;
 use crate::filter::Filter;
@@ -27,9 +27,8 @@ pub struct DocumentPut {
 pub struct CandidateQuery {
     /// Unit vector `[dim]` of the query.
     pub vector: Vec<f32>,
-    /// `(term, weight)`, one entry a distinct term, the weight being count × IDF: stores keep BM25
-    /// weights *without* IDF and add none of their own, so that the score is the one of
-    /// `CorpusStats` on every store.
+    /// `(term, count × IDF)`, one entry a distinct term (`QueryFeatures::sparse`). Stores keep BM25 weights
+    /// *without* IDF and add none of their own, so that a score means the same on every store.
     pub sparse: Vec<(u32, f32)>,
     /// Length of each list: dense top `n` and lexical top `n` (score > 0).
     pub n: usize,
@@ -38,20 +37,15 @@ pub struct CandidateQuery {
 }
 
 impl CandidateQuery {
-    /// The query of `features`, its terms weighted with the IDF of `stats`; terms that the corpus
-    /// does not have are left out.
+    /// The query of `features`, its terms weighted with the IDF of `stats`.
     #[must_use]
     pub fn new(features: &QueryFeatures, stats: &CorpusStats, n: usize, filter: Filter) -> Self {
-        let mut counts: HashMap<u32, f32> = HashMap::new();
-        for term in &features.terms {
-            *counts.entry(*term).or_default() += 1.0;
+        Self {
+            vector: features.vector.clone(),
+            sparse: features.sparse(stats),
+            n,
+            filter,
         }
-        let mut sparse: Vec<(u32, f32)> = counts
-            .into_iter()
-            .filter_map(|(term, count)| Some((term, count * stats.idf(term)?)))
-            .collect();
-        sparse.sort_unstable_by_key(|(term, _)| *term);
-        Self { vector: features.vector.clone(), sparse, n, filter }
     }
 }
 
@@ -69,7 +63,8 @@ pub struct Candidate {
 /// Part of a walk over a collection.
 #[derive(Debug, Clone)]
 pub struct ScrollPage {
-    /// Passages in the order `(document_id, ordinal)`, with their features when asked for.
+    /// Passages, with their features when asked for; the passages of a document follow each other by
+    /// `ordinal`, documents in a fixed order of the store's own.
     pub records: Vec<(Passage, Option<PassageFeatures>)>,
     /// Cursor of the next page, opaque; `None` at the end.
     pub next: Option<String>,
@@ -126,17 +121,15 @@ pub trait PassageStore: Send + Sync {
         query: &CandidateQuery,
     ) -> Result<Vec<Candidate>, StoreError>;
 
-    /// Full features of candidates (what the pruning left), in their order; `None` where the passage
-    /// was replaced or deleted since the search (the caller drops such a candidate). One round trip
-    /// that carries the keys only.
-    async fn features(
+    /// Keys of passages (of what the pruning left), in the order of `refs`; `None` where the passage was
+    /// replaced or deleted since the search (the caller drops such a candidate).
+    async fn keys(
         &self,
         collection: &str,
-        candidates: &[Candidate],
-    ) -> Result<Vec<Option<Arc<PassageFeatures>>>, StoreError>;
+        refs: &[PassageRef],
+    ) -> Result<Vec<Option<Arc<KeyBlock>>>, StoreError>;
 
-    /// Passages, in the order of `refs`; `None` as for
-    /// [`features`](Self::features).
+    /// Passages, in the order of `refs`; `None` as for [`keys`](Self::keys).
     async fn passages(
         &self,
         collection: &str,

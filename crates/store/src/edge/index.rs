@@ -1,0 +1,324 @@
+//! The search index of a collection: a qdrant-edge shard, which can be rebuilt from the truth.
+//!
+//! Version 0.7.2 panics where one would expect an error (`flush` beside an update, several `expect`s),
+//! so every call is run behind `catch_unwind` and a panic is an error like any other. Only the owner
+//! thread calls what changes a shard.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use moerag_retrieve::{CorpusStats, LexBlock};
+use qdrant_edge::{
+    AnyVariants, Condition, CountRequest, CreateIndex, Distance, EdgeConfig, EdgeOptimizersConfig,
+    EdgeShard, EdgeSparseVectorParams, EdgeVectorParams, FieldCondition, FieldIndexOperations,
+    Filter, JsonPath, Match, NamedQuery, OperationResult, PayloadFieldSchema, PayloadSchemaType,
+    PointId, PointInsertOperations, PointOperations, PointStruct, QueryEnum, SearchParams,
+    SearchRequest, SparseVector, UpdateOperation, Vector, VectorInternal, Vectors, WalOptions,
+};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::disk::prune_wal;
+use super::rows::Point;
+use crate::error::StoreError;
+use crate::tags::{Clause, Clauses, DOCUMENT_FIELD, TAGS_FIELD};
+
+const DENSE: &str = "dense";
+const LEXICAL: &str = "lex";
+
+/// Bytes of one segment of the shard's log. It is allocated at once, for every collection.
+const WAL_SEGMENT_BYTES: usize = 4 * 1024 * 1024;
+/// Share of deleted points above which `optimize` rewrites a segment.
+pub(super) const VACUUM_SHARE: f64 = 0.2;
+/// Segments with fewer points are not worth rewriting.
+pub(super) const VACUUM_POINTS: usize = 1_000;
+
+/// One point as the index takes it.
+pub(super) struct Entry<'a> {
+    pub(super) point: &'a Point,
+    pub(super) tags: Vec<String>,
+}
+
+/// One result of a search: point id and score.
+pub(super) type Hit = (u128, f32);
+
+/// An open shard.
+pub(super) struct Index {
+    dir: PathBuf,
+    // An option only so that `Drop` can take it out and close it behind `catch_unwind`.
+    shard: Option<EdgeShard>,
+}
+
+impl Index {
+    /// Makes an empty shard in `dir`, which must not exist.
+    pub(super) fn create(dir: &Path, dim: usize, hnsw_from: usize) -> Result<Self, StoreError> {
+        fs_err::create_dir_all(dir)?;
+        let shard = guarded(dir, || EdgeShard::new(dir, config(dim, hnsw_from)))?;
+        let index = Self {
+            dir: dir.to_owned(),
+            shard: Some(shard),
+        };
+        for field in [DOCUMENT_FIELD, TAGS_FIELD] {
+            index.update(|| {
+                UpdateOperation::FieldIndexOperation(FieldIndexOperations::CreateIndex(
+                    CreateIndex {
+                        field_name: path(field),
+                        field_schema: Some(PayloadFieldSchema::FieldType(
+                            PayloadSchemaType::Keyword,
+                        )),
+                    },
+                ))
+            })?;
+        }
+        Ok(index)
+    }
+
+    /// Opens the shard in `dir`.
+    pub(super) fn load(dir: &Path, dim: usize, hnsw_from: usize) -> Result<Self, StoreError> {
+        let wal = dir.join("wal");
+        if wal.is_dir() {
+            prune_wal(&wal)?;
+        }
+        let shard = guarded(dir, || EdgeShard::load(dir, Some(config(dim, hnsw_from))))?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            shard: Some(shard),
+        })
+    }
+
+    fn shard(&self) -> Result<&EdgeShard, StoreError> {
+        self.shard
+            .as_ref()
+            .ok_or_else(|| failed(&self.dir, "it is closed"))
+    }
+
+    fn update(&self, operation: impl FnOnce() -> UpdateOperation) -> Result<(), StoreError> {
+        let shard = self.shard()?;
+        guarded(&self.dir, || shard.update(operation()))
+    }
+
+    /// Inserts or replaces points; `stats` give the BM25 weights.
+    pub(super) fn insert(
+        &self,
+        entries: &[Entry<'_>],
+        stats: &CorpusStats,
+    ) -> Result<(), StoreError> {
+        self.update(|| {
+            let points = entries
+                .iter()
+                .map(|entry| point_struct(entry, stats).into())
+                .collect();
+            UpdateOperation::PointOperation(PointOperations::UpsertPoints(
+                PointInsertOperations::PointsList(points),
+            ))
+        })
+    }
+
+    /// Removes points; unknown ones are passed over.
+    pub(super) fn remove(&self, points: &[u128]) -> Result<(), StoreError> {
+        let ids = points
+            .iter()
+            .map(|point| PointId::Uuid(Uuid::from_u128(*point)))
+            .collect();
+        self.update(|| UpdateOperation::PointOperation(PointOperations::DeletePoints { ids }))
+    }
+
+    /// The `limit` points nearest to a vector, best first. Exact unless an HNSW index was built.
+    pub(super) fn dense(
+        &self,
+        vector: &[f32],
+        limit: usize,
+        filter: Option<&Filter>,
+    ) -> Result<Vec<Hit>, StoreError> {
+        self.search(VectorInternal::Dense(vector.to_vec()), DENSE, limit, filter)
+    }
+
+    /// The `limit` points with the largest product with a sparse vector, best first.
+    pub(super) fn lexical(
+        &self,
+        sparse: &[(u32, f32)],
+        limit: usize,
+        filter: Option<&Filter>,
+    ) -> Result<Vec<Hit>, StoreError> {
+        let (indices, values): (Vec<_>, Vec<_>) = sparse.iter().copied().unzip();
+        let vector =
+            SparseVector::new(indices, values).map_err(|error| StoreError::InvalidInput {
+                field: "sparse".into(),
+                reason: error.to_string(),
+            })?;
+        self.search(VectorInternal::Sparse(vector), LEXICAL, limit, filter)
+    }
+
+    fn search(
+        &self,
+        query: VectorInternal,
+        using: &str,
+        limit: usize,
+        filter: Option<&Filter>,
+    ) -> Result<Vec<Hit>, StoreError> {
+        let shard = self.shard()?;
+        let request = SearchRequest {
+            query: QueryEnum::Nearest(NamedQuery::new(query, using)),
+            filter: filter.cloned(),
+            // Read only where HNSW exists: wide enough that the list is nearly the exact one.
+            params: Some(SearchParams {
+                hnsw_ef: Some((limit * 4).max(256)),
+                ..SearchParams::default()
+            }),
+            limit,
+            offset: 0,
+            with_payload: None,
+            with_vector: None,
+            score_threshold: None,
+        };
+        let found = guarded(&self.dir, || shard.search(request))?;
+        Ok(found
+            .into_iter()
+            .filter_map(|hit| match hit.id {
+                PointId::Uuid(id) => Some((id.as_u128(), hit.score)),
+                PointId::NumId(_) => None,
+            })
+            .collect())
+    }
+
+    /// Number of points.
+    pub(super) fn count(&self) -> Result<usize, StoreError> {
+        let shard = self.shard()?;
+        guarded(&self.dir, || {
+            shard.count(CountRequest {
+                filter: None,
+                exact: true,
+            })
+        })
+    }
+
+    /// Writes everything to disk and shortens the log.
+    pub(super) fn flush(&self) -> Result<(), StoreError> {
+        let shard = self.shard()?;
+        guarded(&self.dir, || {
+            shard.flush();
+            Ok(())
+        })?;
+        prune_wal(&self.dir.join("wal"))
+    }
+
+    /// Rewrites segments with many deleted points and builds HNSW above the threshold. May take long.
+    pub(super) fn optimize(&self) -> Result<bool, StoreError> {
+        let shard = self.shard()?;
+        guarded(&self.dir, || shard.optimize())
+    }
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        // Dropping a shard flushes it, which panics if a file is gone.
+        let shard = self.shard.take();
+        if let Err(error) = guarded(&self.dir, || {
+            drop(shard);
+            Ok(())
+        }) {
+            tracing::warn!(%error, "search index did not close cleanly; it is rebuilt when needed");
+        }
+    }
+}
+
+/// The filter of `clauses`; `None` if nothing is filtered.
+pub(super) fn edge_filter(clauses: &Clauses) -> Option<Filter> {
+    let conditions = |clauses: &[Clause]| {
+        let all: Vec<Condition> = clauses
+            .iter()
+            .map(|clause| {
+                let any = AnyVariants::Strings(clause.any_of.iter().cloned().collect());
+                let key = path(clause.field);
+                Condition::Field(FieldCondition::new_match(key, Match::from(any)))
+            })
+            .collect();
+        (!all.is_empty()).then_some(all)
+    };
+    let (must, must_not) = (conditions(&clauses.must), conditions(&clauses.must_not));
+    if must.is_none() && must_not.is_none() {
+        return None;
+    }
+    Some(Filter {
+        should: None,
+        min_should: None,
+        must,
+        must_not,
+    })
+}
+
+/// A payload field at the top level.
+fn path(field: &str) -> JsonPath {
+    JsonPath {
+        first_key: field.to_owned(),
+        rest: Vec::new(),
+    }
+}
+
+fn point_struct(entry: &Entry<'_>, stats: &CorpusStats) -> PointStruct {
+    let Point { at, vector, lex } = entry.point;
+    let mut payload = json!({ DOCUMENT_FIELD: at.document_id });
+    if !entry.tags.is_empty() {
+        payload[TAGS_FIELD] = json!(entry.tags);
+    }
+    let mut vectors = vec![(DENSE, Vector::new_dense(vector.to_vec()))];
+    vectors.extend(lexical_vector(lex, stats).map(|sparse| (LEXICAL, sparse)));
+    PointStruct::new(
+        PointId::Uuid(at.point),
+        Vectors::new_named(vectors),
+        payload,
+    )
+}
+
+/// `None` for a passage without terms.
+fn lexical_vector(lex: &LexBlock, stats: &CorpusStats) -> Option<Vector> {
+    let weights = stats.bm25_weights(lex);
+    (!weights.is_empty()).then(|| Vector::try_from(weights).ok())?
+}
+
+fn config(dim: usize, hnsw_from: usize) -> EdgeConfig {
+    let kilobytes = (hnsw_from.saturating_mul(dim * size_of::<f32>()) / 1024).max(1);
+    EdgeConfig::builder()
+        .vector(
+            DENSE,
+            EdgeVectorParams::builder(dim, Distance::Cosine).build(),
+        )
+        // No IDF modifier: the query carries the IDF of the whole collection (`CandidateQuery`).
+        .sparse_vector(LEXICAL, EdgeSparseVectorParams::builder().build())
+        .optimizers(EdgeOptimizersConfig {
+            deleted_threshold: Some(VACUUM_SHARE),
+            vacuum_min_vector_number: Some(VACUUM_POINTS),
+            default_segment_number: Some(1),
+            max_segment_size: Some(usize::MAX / 1024),
+            indexing_threshold: Some(kilobytes),
+            prevent_unoptimized: None,
+        })
+        .wal_options(WalOptions {
+            segment_capacity: WAL_SEGMENT_BYTES,
+            ..WalOptions::default()
+        })
+        .build()
+}
+
+fn failed(dir: &Path, reason: &str) -> StoreError {
+    StoreError::Index {
+        path: dir.to_owned(),
+        reason: reason.to_owned(),
+    }
+}
+
+/// Runs a call into the shard; a panic in it becomes an error.
+fn guarded<T>(dir: &Path, call: impl FnOnce() -> OperationResult<T>) -> Result<T, StoreError> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(failed(dir, &error.to_string())),
+        Err(panic) => {
+            let message = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("it panicked");
+            Err(failed(dir, message))
+        }
+    }
+}

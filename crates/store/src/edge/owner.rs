@@ -1,0 +1,378 @@
+//! The owner thread of a collection's index: the only one that changes, flushes and rebuilds it.
+//!
+//! It follows the journal that every transaction of the truth adds to. Order within a round: insert
+//! the new points, publish the state that has them, remove the old points later. So a document that is
+//! being replaced is found in one of its two revisions at every moment.
+
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::disk::require_room;
+use super::index::{Entry, Index, VACUUM_POINTS, VACUUM_SHARE};
+use super::rows::{self, IndexMark, Point};
+use super::shared::{Progress, Shared};
+use super::snapshot::Snapshot;
+use crate::error::StoreError;
+use crate::tags::tags;
+
+/// Names of shard directories start with this.
+const INDEX_PREFIX: &str = "index-";
+/// Points in one operation of the shard.
+const BATCH: usize = 256;
+/// Changes after which the shard is flushed although writes go on. Bounds its log and the journal.
+const FLUSH_AFTER: usize = 8_192;
+/// Quiet time after which the shard is flushed and looked after.
+const QUIET: Duration = Duration::from_millis(300);
+/// Room that a point takes in a new shard, its log included, at 384 dimensions; a generous figure.
+const BYTES_PER_POINT: u64 = 8_192;
+/// Wait before the next try when the index cannot be brought up to date.
+const RETRY: Duration = Duration::from_secs(5);
+/// Relative change of the average passage length after which BM25 weights are computed anew.
+const LENGTH_DRIFT: f32 = 0.05;
+
+/// What a writer tells the owner.
+pub(super) enum Wake {
+    /// The journal has grown.
+    Changed,
+    /// Finish and end.
+    Stop,
+}
+
+pub(super) struct Owner {
+    shared: Arc<Shared>,
+    mark: IndexMark,
+    /// Journal entry up to which the shard has the inserts.
+    applied: u64,
+    /// Points to remove from the shard at the next flush.
+    dead: HashSet<u128>,
+    unflushed: usize,
+    removed_since_optimize: usize,
+    inserted_since_optimize: usize,
+}
+
+impl Owner {
+    /// Opens the shard and brings it up to date, or builds it from the truth. On an error the owner is
+    /// there all the same and keeps trying: what is in the truth stays readable and writable.
+    pub(super) fn start(shared: Arc<Shared>) -> Self {
+        let mark = IndexMark {
+            dir: String::new(),
+            seq: 0,
+            avg_len: 0.0,
+        };
+        let mut owner = Self {
+            shared,
+            mark,
+            applied: 0,
+            dead: HashSet::new(),
+            unflushed: 0,
+            removed_since_optimize: 0,
+            inserted_since_optimize: 0,
+        };
+        let opened = owner.shared.truth.index_mark().and_then(|mark| match mark {
+            Some(mark) => owner.open(mark),
+            None => Err(index_error(&owner.shared.dir, "there is none yet")),
+        });
+        if let Err(reason) = opened {
+            tracing::debug!(collection = owner.shared.name, %reason, "search index is built anew");
+        }
+        owner.round();
+        owner.remove_strays();
+        owner
+    }
+
+    fn open(&mut self, mark: IndexMark) -> Result<(), StoreError> {
+        let dir = self.shared.dir.join(&mark.dir);
+        let (dim, hnsw_from) = self.shape();
+        let index = Index::load(&dir, dim, hnsw_from)?;
+        // A flushed shard has exactly the points of the state it was flushed at, or newer ones. Fewer
+        // than that means files went missing.
+        let committed = self.shared.truth.committed();
+        let changes = committed.changes_after(mark.seq)?;
+        let expected = usize::try_from(committed.passage_count()?).unwrap_or(usize::MAX);
+        let found = index.count()?;
+        if found.saturating_add(changes.insert.len()) < expected {
+            return Err(index_error(
+                &dir,
+                &format!("it has {found} points of {expected}"),
+            ));
+        }
+        self.applied = mark.seq;
+        self.mark = mark;
+        *self
+            .shared
+            .index
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Some(index);
+        Ok(())
+    }
+
+    fn shape(&self) -> (usize, usize) {
+        let dim = self.shared.truth.spec().dim as usize;
+        (dim, self.shared.options.hnsw_from_points)
+    }
+
+    /// Works until told to stop.
+    pub(super) fn run(mut self, wakes: &Receiver<Wake>) {
+        let mut quiet_since = Instant::now();
+        loop {
+            let failed = self.shared.progress.borrow().failure.is_some();
+            let busy = self.unflushed > 0 || !self.dead.is_empty();
+            let wait = match (failed, busy) {
+                (true, _) => RETRY,
+                (false, true) => QUIET.saturating_sub(quiet_since.elapsed()),
+                (false, false) => Duration::from_secs(3_600),
+            };
+            match wakes.recv_timeout(wait) {
+                Ok(Wake::Changed) => {
+                    self.round();
+                    quiet_since = Instant::now();
+                }
+                Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) if failed => self.round(),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.guarded("look after", Self::maintain);
+                    quiet_since = Instant::now();
+                }
+            }
+        }
+        self.round();
+        self.guarded("flush", Self::flush);
+        *self
+            .shared
+            .index
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Brings the index up to the newest committed state; rebuilds it if that does not work.
+    fn round(&mut self) {
+        let done = self.guarded("bring up to date", Self::catch_up)
+            || self.guarded("rebuild", Self::rebuild);
+        if done && self.unflushed >= FLUSH_AFTER {
+            self.guarded("flush", Self::flush);
+        }
+    }
+
+    /// Runs a step, logs its failure and makes it known; true if it succeeded.
+    fn guarded(
+        &mut self,
+        what: &'static str,
+        step: impl FnOnce(&mut Self) -> Result<(), StoreError>,
+    ) -> bool {
+        let done = catch_unwind(AssertUnwindSafe(|| step(self)))
+            .unwrap_or_else(|_| Err(index_error(&self.shared.dir, "it panicked")));
+        let failure = done.as_ref().err().map(ToString::to_string);
+        if let Some(error) = &failure {
+            let collection = self.shared.name.as_str();
+            tracing::warn!(collection, error, "could not {what} the search index");
+        }
+        let applied = self.applied;
+        self.shared
+            .progress
+            .send_replace(Progress { applied, failure });
+        done.is_ok()
+    }
+
+    fn catch_up(&mut self) -> Result<(), StoreError> {
+        let target = self.shared.truth.committed();
+        let changes = target.changes_after(self.applied)?;
+        let inserted: HashSet<u128> = changes.insert.iter().copied().collect();
+        self.shared
+            .with_index(|index| insert(index, &target, &changes.insert))?;
+        self.dead.retain(|point| !inserted.contains(point));
+        self.dead.extend(changes.remove.iter().copied());
+        if self.mark.avg_len == 0.0 {
+            self.mark.avg_len = target.stats.avg_len();
+        }
+        self.applied = target.seq;
+        self.unflushed += changes.insert.len() + changes.remove.len();
+        self.inserted_since_optimize += changes.insert.len();
+        self.shared.published.store(target);
+        Ok(())
+    }
+
+    /// Makes what the index has durable and lets the journal forget it.
+    fn flush(&mut self) -> Result<(), StoreError> {
+        let dead: Vec<u128> = self.dead.iter().copied().collect();
+        self.shared.with_index(|index| {
+            for batch in dead.chunks(BATCH) {
+                index.remove(batch)?;
+            }
+            index.flush()
+        })?;
+        self.dead.clear();
+        self.removed_since_optimize += dead.len();
+        self.mark.seq = self.applied;
+        self.shared.truth.set_index_mark(&self.mark)?;
+        self.unflushed = 0;
+        // The mark's own commit is newer than what is published; holding the old state would pin pages.
+        let newest = self.shared.truth.committed();
+        if newest.seq == self.applied {
+            self.shared.published.store(newest);
+        }
+        Ok(())
+    }
+
+    /// What is done in quiet moments.
+    fn maintain(&mut self) -> Result<(), StoreError> {
+        self.catch_up()?;
+        self.flush()?;
+        let now = self.shared.published.load().stats.avg_len();
+        if (now - self.mark.avg_len).abs() > LENGTH_DRIFT * self.mark.avg_len.max(1.0) {
+            return self.rebuild();
+        }
+        let count = self.shared.with_index(Index::count)?;
+        let dead_share = self.removed_since_optimize as f64 / (count.max(1)) as f64;
+        let vacuum = dead_share > VACUUM_SHARE && self.removed_since_optimize >= VACUUM_POINTS;
+        let large = count >= self.shared.options.hnsw_from_points
+            && self.inserted_since_optimize > count / 10;
+        if vacuum || large {
+            let started = Instant::now();
+            let changed = self.shared.with_index(Index::optimize)?;
+            self.removed_since_optimize = 0;
+            self.inserted_since_optimize = 0;
+            tracing::info!(
+                collection = self.shared.name,
+                changed,
+                points = count,
+                seconds = started.elapsed().as_secs_f32(),
+                "search index optimized"
+            );
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Builds a new shard from the newest committed state and puts it in place of the old one, which
+    /// serves searches until then.
+    fn rebuild(&mut self) -> Result<(), StoreError> {
+        let started = Instant::now();
+        let target = self.shared.truth.committed();
+        self.remove_strays();
+        let points = target.passage_count()?;
+        let incoming = points.saturating_mul(BYTES_PER_POINT);
+        require_room(
+            &self.shared.dir,
+            self.shared.options.reserve_bytes / 2,
+            incoming,
+        )?;
+        let name = format!("{INDEX_PREFIX}{}", Uuid::new_v4().simple());
+        let dir = self.shared.dir.join(&name);
+        let (dim, hnsw_from) = self.shape();
+        let index = Index::create(&dir, dim, hnsw_from)?;
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut unflushed = 0;
+        for point in target.points()? {
+            batch.push(point?);
+            if batch.len() == BATCH {
+                insert_points(&index, &target, &batch)?;
+                unflushed += batch.len();
+                batch.clear();
+            }
+            if unflushed >= FLUSH_AFTER {
+                index.flush()?;
+                unflushed = 0;
+            }
+        }
+        insert_points(&index, &target, &batch)?;
+        index.flush()?;
+        let mark = IndexMark {
+            dir: name,
+            seq: target.seq,
+            avg_len: target.stats.avg_len(),
+        };
+        self.shared.truth.set_index_mark(&mark)?;
+
+        self.applied = target.seq;
+        self.mark = mark;
+        self.dead.clear();
+        self.unflushed = 0;
+        self.removed_since_optimize = 0;
+        self.inserted_since_optimize = 0;
+        let old = {
+            let mut slot = self
+                .shared
+                .index
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            // Under the lock, so that no search pairs one index with the state of the other.
+            self.shared.published.store(target.clone());
+            slot.replace(index)
+        };
+        drop(old);
+        self.remove_strays();
+        tracing::info!(
+            collection = self.shared.name,
+            points,
+            seconds = started.elapsed().as_secs_f32(),
+            "search index built"
+        );
+        self.catch_up()
+    }
+
+    /// Removes shard directories that are not the current one.
+    fn remove_strays(&self) {
+        for dir in shard_dirs(&self.shared.dir) {
+            if dir
+                .file_name()
+                .is_some_and(|name| name != self.mark.dir.as_str())
+                && let Err(error) = fs_err::remove_dir_all(&dir)
+            {
+                tracing::warn!(%error, "an old search index stays behind");
+            }
+        }
+    }
+}
+
+fn shard_dirs(collection: &Path) -> Vec<PathBuf> {
+    let entries = fs_err::read_dir(collection).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| {
+            entry
+                .file_name()
+                .to_string_lossy()
+                .starts_with(INDEX_PREFIX)
+        })
+        .map(|entry| entry.path())
+        .collect()
+}
+
+/// Inserts those of `points` that are live in `target`.
+fn insert(index: &Index, target: &Snapshot, points: &[u128]) -> Result<(), StoreError> {
+    for batch in points.chunks(BATCH) {
+        let mut live = Vec::with_capacity(batch.len());
+        for point in batch {
+            live.extend(target.point(*point, |row| rows::decode_point(*point, row))?);
+        }
+        insert_points(index, target, &live)?;
+    }
+    Ok(())
+}
+
+fn insert_points(index: &Index, target: &Snapshot, points: &[Point]) -> Result<(), StoreError> {
+    if points.is_empty() {
+        return Ok(());
+    }
+    let mut entries = Vec::with_capacity(points.len());
+    for point in points {
+        let passage = target.passage(&point.at.document_id, point.at.ordinal)?;
+        let tags = passage
+            .map(|passage| tags(&passage.metadata))
+            .unwrap_or_default();
+        entries.push(Entry { point, tags });
+    }
+    index.insert(&entries, &target.stats)
+}
+
+fn index_error(dir: &Path, reason: &str) -> StoreError {
+    StoreError::Index {
+        path: dir.to_owned(),
+        reason: reason.to_owned(),
+    }
+}

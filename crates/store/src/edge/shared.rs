@@ -1,0 +1,219 @@
+//! What the readers, the writers and the owner thread of a collection share, and how it is searched.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use arc_swap::ArcSwap;
+use moerag_retrieve::KeyBlock;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use tokio::sync::watch;
+
+use super::EdgeOptions;
+use super::index::{Hit, Index, edge_filter};
+use super::rows::{self, Point};
+use super::snapshot::Snapshot;
+use super::truth::Truth;
+use crate::error::StoreError;
+use crate::passage::{Passage, PassageRef, point_id};
+use crate::store::{Candidate, CandidateQuery};
+use crate::tags::clauses;
+
+/// Most results asked of the shard for one list, however many ties or dead points there are.
+const MAX_FETCH: usize = 50_000;
+
+/// How far the index is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Progress {
+    /// Journal entry up to which searches see the truth.
+    pub(super) applied: u64,
+    /// Why the index does not follow, if it does not.
+    pub(super) failure: Option<String>,
+}
+
+pub(super) struct Shared {
+    pub(super) name: String,
+    pub(super) dir: PathBuf,
+    pub(super) options: EdgeOptions,
+    pub(super) truth: Truth,
+    /// Read-locked to search and to update, write-locked only to put another index in its place.
+    pub(super) index: RwLock<Option<Index>>,
+    /// The newest state whose points are all in the index: what searches see.
+    pub(super) published: ArcSwap<Snapshot>,
+    pub(super) progress: watch::Sender<Progress>,
+    points: Cache<u128, Arc<Point>, PointBytes>,
+    keys: Cache<u128, Arc<KeyBlock>, KeyBytes>,
+}
+
+#[derive(Clone)]
+struct PointBytes;
+
+impl Weighter<u128, Arc<Point>> for PointBytes {
+    fn weight(&self, _: &u128, point: &Arc<Point>) -> u64 {
+        let numbers = point.vector.len() + point.lex.terms.len() + point.lex.sentence_ends.len();
+        (numbers * 4 + point.at.document_id.len() + 160) as u64
+    }
+}
+
+#[derive(Clone)]
+struct KeyBytes;
+
+impl Weighter<u128, Arc<KeyBlock>> for KeyBytes {
+    fn weight(&self, _: &u128, keys: &Arc<KeyBlock>) -> u64 {
+        let words = keys.token_ids.len() + keys.sentence_tokens.len() + keys.sentence_scales.len();
+        let halves = keys.smooth_norms.len() + keys.window_norms.len();
+        (keys.codes.len() + keys.sentence_codes.len() + words * 4 + halves * 2 + 256) as u64
+    }
+}
+
+impl Shared {
+    pub(super) fn new(name: &str, dir: PathBuf, options: EdgeOptions, truth: Truth) -> Self {
+        // A cached row never goes stale: a point id stands for one revision of one passage.
+        let cache = |bytes: u64, each: u64| ((bytes / each) as usize, bytes);
+        let (point_items, point_bytes) = cache(options.point_cache_bytes, 2_500);
+        let (key_items, key_bytes) = cache(options.key_cache_bytes, 12_000);
+        Self {
+            name: name.to_owned(),
+            dir,
+            options,
+            published: ArcSwap::new(truth.committed()),
+            truth,
+            index: RwLock::new(None),
+            progress: watch::Sender::default(),
+            points: Cache::with_weighter(point_items, point_bytes, PointBytes),
+            keys: Cache::with_weighter(key_items, key_bytes, KeyBytes),
+        }
+    }
+
+    /// Runs `call` with the index.
+    pub(super) fn with_index<T>(
+        &self,
+        call: impl FnOnce(&Index) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let guard = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        match guard.as_ref() {
+            Some(index) => call(index),
+            None => Err(StoreError::Index {
+                path: self.dir.clone(),
+                reason: self
+                    .progress
+                    .borrow()
+                    .failure
+                    .clone()
+                    .unwrap_or("it is not open".into()),
+            }),
+        }
+    }
+
+    /// See [`PassageStore::candidates`](crate::PassageStore::candidates).
+    pub(super) fn candidates(&self, query: &CandidateQuery) -> Result<Vec<Candidate>, StoreError> {
+        let Some(clauses) = clauses(&query.filter) else {
+            return Ok(Vec::new());
+        };
+        let filter = edge_filter(&clauses);
+        self.with_index(|index| {
+            // Loaded under the lock: a rebuilt index comes together with its state.
+            let snapshot = self.published.load_full();
+            let n = query
+                .n
+                .min(usize::try_from(snapshot.passage_count()?).unwrap_or(usize::MAX));
+            if n == 0 {
+                return Ok(Vec::new());
+            }
+            let mut found = self.list(&snapshot, n, |limit| {
+                index.dense(&query.vector, limit, filter.as_ref())
+            })?;
+            if !query.sparse.is_empty() {
+                let lexical = self.list(&snapshot, n, |limit| {
+                    let mut hits = index.lexical(&query.sparse, limit, filter.as_ref())?;
+                    hits.retain(|(_, score)| *score > 0.0);
+                    Ok(hits)
+                })?;
+                found.extend(lexical);
+            }
+            found.sort_unstable_by(|a, b| a.at.cmp(&b.at));
+            found.dedup_by(|a, b| a.at == b.at);
+            Ok(found
+                .into_iter()
+                .map(|point| Candidate {
+                    at: point.at.clone(),
+                    vector: point.vector.clone(),
+                    lex: point.lex.clone(),
+                })
+                .collect())
+        })
+    }
+
+    /// The best `n` live points of a list. Asks for more while points of the shard are dead (replaced
+    /// or deleted in the truth) or a tie goes on beyond what was fetched.
+    fn list(
+        &self,
+        snapshot: &Snapshot,
+        n: usize,
+        search: impl Fn(usize) -> Result<Vec<Hit>, StoreError>,
+    ) -> Result<Vec<Arc<Point>>, StoreError> {
+        let mut limit = n + n / 8 + 16;
+        loop {
+            let hits = search(limit)?;
+            let last = hits.last().map(|hit| hit.1);
+            let mut live = Vec::with_capacity(hits.len());
+            for (point, score) in &hits {
+                live.extend(self.point(snapshot, *point)?.map(|point| (*score, point)));
+            }
+            live.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.at.cmp(&b.1.at)));
+            let cut_is_clear = live
+                .get(n - 1)
+                .is_some_and(|(score, _)| Some(*score) > last);
+            if hits.len() < limit || cut_is_clear || limit >= MAX_FETCH {
+                live.truncate(n);
+                return Ok(live.into_iter().map(|(_, point)| point).collect());
+            }
+            limit = (limit * 4).min(MAX_FETCH);
+        }
+    }
+
+    /// A point, if it is in the snapshot.
+    fn point(&self, snapshot: &Snapshot, point: u128) -> Result<Option<Arc<Point>>, StoreError> {
+        snapshot.point(point, |row| match self.points.get(&point) {
+            Some(cached) => Ok(cached),
+            None => {
+                let read = Arc::new(rows::decode_point(point, row)?);
+                self.points.insert(point, read.clone());
+                Ok(read)
+            }
+        })
+    }
+
+    pub(super) fn keys(
+        &self,
+        refs: &[PassageRef],
+    ) -> Result<Vec<Option<Arc<KeyBlock>>>, StoreError> {
+        let snapshot = self.published.load_full();
+        refs.iter()
+            .map(|at| {
+                let point = at.point.as_u128();
+                snapshot.keys(point, |row| match self.keys.get(&point) {
+                    Some(cached) => Ok(cached),
+                    None => {
+                        let read = Arc::new(rows::decode("a row of keys", row)?);
+                        self.keys.insert(point, Arc::clone(&read));
+                        Ok(read)
+                    }
+                })
+            })
+            .collect()
+    }
+
+    pub(super) fn passages(&self, refs: &[PassageRef]) -> Result<Vec<Option<Passage>>, StoreError> {
+        let snapshot = self.published.load_full();
+        refs.iter()
+            .map(|at| {
+                let passage = snapshot.passage(&at.document_id, at.ordinal)?;
+                Ok(passage.filter(|passage| {
+                    let id = point_id(&self.name, &at.document_id, &passage.revision, at.ordinal);
+                    id == at.point
+                }))
+            })
+            .collect()
+    }
+}

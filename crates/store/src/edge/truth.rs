@@ -1,0 +1,412 @@
+//! The truth of a collection: a redb database. What is committed here is there, nothing else is.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use moerag_retrieve::{CorpusStats, KeyBlock, PassageFeatures};
+use redb::{
+    Database, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction,
+};
+
+use super::rows::{self, DocumentRow, IndexMark};
+use super::snapshot::{Snapshot, database_error};
+use crate::error::StoreError;
+use crate::passage::{Passage, point_id};
+use crate::spec::CollectionSpec;
+use crate::store::DocumentPut;
+
+/// Passages whose vectors the geometry of [`CorpusStats`] is fitted to, at most. Point ids are hashes,
+/// so the first so many of them are a fair sample, and the same one on every machine.
+const GEOMETRY_SAMPLE: usize = 8_192;
+
+/// Database of one collection.
+pub(super) struct Truth {
+    path: Arc<Path>,
+    collection: String,
+    cache_bytes: usize,
+    spec: CollectionSpec,
+    /// `None` after a failed write: redb then wants to be opened again. Locked while writing.
+    database: Mutex<Option<Database>>,
+    committed: ArcSwap<Snapshot>,
+}
+
+impl Truth {
+    /// Makes the database of a new collection.
+    pub(super) fn create(path: &Path, spec: &CollectionSpec) -> Result<(), StoreError> {
+        let make = || -> Result<(), StoreError> {
+            let fail = |error: redb::Error| database_error(path, error);
+            let database = Database::create(path).map_err(|e| fail(e.into()))?;
+            let tx = begin(&database).map_err(fail)?;
+            {
+                let mut meta = tx.open_table(rows::META).map_err(|e| fail(e.into()))?;
+                let mut put = |key, value: &[u8]| {
+                    meta.insert(key, value)
+                        .map(drop)
+                        .map_err(|e| fail(e.into()))
+                };
+                put(rows::META_FORMAT, &rows::FORMAT.to_le_bytes())?;
+                put(rows::META_SPEC, &rows::encode(spec)?)?;
+                put(rows::META_SEQ, &0u64.to_le_bytes())?;
+                put(rows::META_STATS, &stats_bytes(&CorpusStats::default())?)?;
+                tx.open_table(rows::DOCUMENTS).map_err(|e| fail(e.into()))?;
+                tx.open_table(rows::PASSAGES).map_err(|e| fail(e.into()))?;
+                tx.open_table(rows::POINTS).map_err(|e| fail(e.into()))?;
+                tx.open_table(rows::KEYS).map_err(|e| fail(e.into()))?;
+                tx.open_table(rows::JOURNAL).map_err(|e| fail(e.into()))?;
+            }
+            tx.commit().map_err(|e| fail(e.into()))
+        };
+        make()
+    }
+
+    /// Opens a collection's database; `None` if its creation was never committed.
+    pub(super) fn open(
+        path: &Path,
+        collection: &str,
+        cache_bytes: usize,
+    ) -> Result<Option<Self>, StoreError> {
+        let path: Arc<Path> = path.into();
+        let database = open_database(&path, cache_bytes)?;
+        let Some(spec) = read_meta(&path, &database, rows::META_SPEC)? else {
+            return Ok(None);
+        };
+        let format = read_meta(&path, &database, rows::META_FORMAT)?.unwrap_or_default();
+        if format != rows::FORMAT.to_le_bytes() {
+            let reason = format!("has format {format:?}, this version reads {}", rows::FORMAT);
+            return Err(rows::corrupt(&path.display().to_string(), &reason));
+        }
+        let spec = rows::decode("the collection's spec", &spec)?;
+        let committed = ArcSwap::from_pointee(snapshot(&path, &database, None)?);
+        Ok(Some(Self {
+            path,
+            collection: collection.to_owned(),
+            cache_bytes,
+            spec,
+            database: Mutex::new(Some(database)),
+            committed,
+        }))
+    }
+
+    pub(super) fn spec(&self) -> &CollectionSpec {
+        &self.spec
+    }
+
+    /// The newest committed state.
+    pub(super) fn committed(&self) -> Arc<Snapshot> {
+        self.committed.load_full()
+    }
+
+    /// Opens the database again if a write failed; the new [`committed`](Self::committed) can be read.
+    pub(super) fn heal(&self) -> Result<(), StoreError> {
+        self.open_guard().map(drop)
+    }
+
+    fn open_guard(&self) -> Result<MutexGuard<'_, Option<Database>>, StoreError> {
+        let mut guard = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        if guard.is_none() {
+            let database = open_database(&self.path, self.cache_bytes)?;
+            self.committed
+                .store(Arc::new(snapshot(&self.path, &database, None)?));
+            *guard = Some(database);
+        }
+        Ok(guard)
+    }
+
+    /// Runs one durable transaction. Returns only after redb has synced the file.
+    fn write<T>(
+        &self,
+        change: impl FnOnce(&WriteTransaction, &Snapshot) -> Result<(T, Arc<CorpusStats>), StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut guard = self.open_guard()?;
+        let Some(database) = guard.as_ref() else {
+            return Err(rows::corrupt(
+                &self.path.display().to_string(),
+                &"it did not open",
+            ));
+        };
+        let done = (|| {
+            let tx = begin(database).map_err(|error| database_error(&self.path, error))?;
+            let (value, stats) = change(&tx, &self.committed.load())?;
+            tx.commit()
+                .map_err(|error| database_error(&self.path, error))?;
+            Ok((value, snapshot(&self.path, database, Some(stats))?))
+        })();
+        match done {
+            Ok((value, next)) => {
+                self.committed.store(Arc::new(next));
+                Ok(value)
+            }
+            Err(error) => {
+                if matches!(error, StoreError::Database { .. }) {
+                    *guard = None;
+                    drop(guard);
+                    // What is on disk decides whether the change happened. If the disk is still full
+                    // this fails too, and the next call tries again.
+                    if let Err(again) = self.heal() {
+                        tracing::warn!(error = %again, "database does not open after a failed write");
+                    }
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes documents in one transaction; a revision that is there already is left alone.
+    pub(super) fn put(&self, documents: &[DocumentPut]) -> Result<(), StoreError> {
+        self.write(|tx, before| {
+            let mut stats = CorpusStats::clone(&before.stats);
+            let mut writer = Writer::open(self, tx)?;
+            for document in documents {
+                let old = writer.document(&document.document_id)?;
+                if old
+                    .as_ref()
+                    .is_some_and(|row| row.revision == document.revision)
+                {
+                    continue;
+                }
+                if let Some(old) = old {
+                    writer.remove(&document.document_id, &old, &mut stats)?;
+                }
+                writer.insert(document, &mut stats)?;
+            }
+            let stats = writer.finish(stats)?;
+            Ok(((), stats))
+        })
+    }
+
+    /// Deletes documents in one transaction; returns how many there were.
+    pub(super) fn delete(&self, document_ids: &[String]) -> Result<usize, StoreError> {
+        self.write(|tx, before| {
+            let mut stats = CorpusStats::clone(&before.stats);
+            let mut writer = Writer::open(self, tx)?;
+            let mut deleted = 0;
+            for id in document_ids {
+                if let Some(row) = writer.document(id)? {
+                    writer.remove(id, &row, &mut stats)?;
+                    deleted += 1;
+                }
+            }
+            let stats = writer.finish(stats)?;
+            Ok((deleted, stats))
+        })
+    }
+
+    /// The shard that the journal was last flushed to.
+    pub(super) fn index_mark(&self) -> Result<Option<IndexMark>, StoreError> {
+        let guard = self.open_guard()?;
+        let Some(database) = guard.as_ref() else {
+            return Ok(None);
+        };
+        let mark = read_meta(&self.path, database, rows::META_INDEX)?;
+        mark.map(|mark| rows::decode("the index mark", &mark))
+            .transpose()
+    }
+
+    /// Records that the shard holds the journal up to `mark.seq` on disk, and forgets those entries.
+    pub(super) fn set_index_mark(&self, mark: &IndexMark) -> Result<(), StoreError> {
+        self.write(|tx, before| {
+            let fail = |error: redb::Error| database_error(&self.path, error);
+            let mut meta = tx.open_table(rows::META).map_err(|e| fail(e.into()))?;
+            meta.insert(rows::META_INDEX, &*rows::encode(mark)?)
+                .map_err(|e| fail(e.into()))?;
+            let mut journal = tx.open_table(rows::JOURNAL).map_err(|e| fail(e.into()))?;
+            journal
+                .retain_in(..=mark.seq, |_, _| false)
+                .map_err(|e| fail(e.into()))?;
+            Ok(((), before.stats.clone()))
+        })
+    }
+}
+
+/// The tables of one write.
+struct Writer<'a> {
+    truth: &'a Truth,
+    meta: Table<'a, &'static str, &'static [u8]>,
+    documents: Table<'a, &'static str, &'static [u8]>,
+    passages: Table<'a, (&'static str, u32), &'static [u8]>,
+    points: Table<'a, u128, &'static [u8]>,
+    keys: Table<'a, u128, &'static [u8]>,
+    journal: Table<'a, u64, (bool, u128)>,
+    seq: u64,
+}
+
+impl<'a> Writer<'a> {
+    fn open(truth: &'a Truth, tx: &'a WriteTransaction) -> Result<Self, StoreError> {
+        let open = || -> Result<Self, redb::Error> {
+            Ok(Self {
+                truth,
+                meta: tx.open_table(rows::META)?,
+                documents: tx.open_table(rows::DOCUMENTS)?,
+                passages: tx.open_table(rows::PASSAGES)?,
+                points: tx.open_table(rows::POINTS)?,
+                keys: tx.open_table(rows::KEYS)?,
+                journal: tx.open_table(rows::JOURNAL)?,
+                seq: truth.committed.load().seq,
+            })
+        };
+        open().map_err(|error| truth.fail(error))
+    }
+
+    fn document(&self, id: &str) -> Result<Option<DocumentRow>, StoreError> {
+        let row = self.documents.get(id).map_err(|e| self.truth.fail(e))?;
+        row.map(|row| rows::decode("a row of documents", row.value()))
+            .transpose()
+    }
+
+    fn journal(&mut self, insert: bool, point: u128) -> Result<(), redb::StorageError> {
+        self.seq += 1;
+        self.journal.insert(self.seq, (insert, point)).map(drop)
+    }
+
+    fn insert(&mut self, put: &DocumentPut, stats: &mut CorpusStats) -> Result<(), StoreError> {
+        let id = put.document_id.as_str();
+        for record in &put.records {
+            let Passage {
+                ordinal, revision, ..
+            } = &record.passage;
+            let features = &record.features;
+            let point = point_id(&self.truth.collection, id, revision, *ordinal).as_u128();
+            let row = rows::encode_point(id, *ordinal, &features.vector, &features.lex)?;
+            let keys = rows::encode(&features.keys)?;
+            let passage = rows::encode(&record.passage)?;
+            let mut write = || -> Result<(), redb::StorageError> {
+                self.points.insert(point, &*row)?;
+                self.keys.insert(point, &*keys)?;
+                self.passages.insert((id, *ordinal), &*passage)?;
+                self.journal(true, point)
+            };
+            write().map_err(|error| self.truth.fail(error))?;
+            stats.add(features);
+        }
+        let passages = u32::try_from(put.records.len()).unwrap_or(u32::MAX);
+        let row = rows::encode(&DocumentRow {
+            revision: put.revision.clone(),
+            passages,
+        })?;
+        self.documents
+            .insert(id, &*row)
+            .map_err(|error| self.truth.fail(error))?;
+        Ok(())
+    }
+
+    fn remove(
+        &mut self,
+        id: &str,
+        row: &DocumentRow,
+        stats: &mut CorpusStats,
+    ) -> Result<(), StoreError> {
+        for ordinal in 0..row.passages {
+            let point = point_id(&self.truth.collection, id, &row.revision, ordinal).as_u128();
+            let gone = (self.points.remove(point).map_err(|e| self.truth.fail(e))?)
+                .map(|row| rows::decode_point(point, row.value()))
+                .transpose()?;
+            let keys = (self.keys.remove(point).map_err(|e| self.truth.fail(e))?)
+                .map(|row| rows::decode::<KeyBlock>("a row of keys", row.value()))
+                .transpose()?;
+            if let (Some(gone), Some(keys)) = (gone, keys) {
+                let lex = Arc::unwrap_or_clone(gone.lex);
+                stats.remove(&PassageFeatures {
+                    vector: gone.vector.to_vec(),
+                    lex,
+                    keys,
+                });
+            }
+            self.passages
+                .remove((id, ordinal))
+                .map_err(|e| self.truth.fail(e))?;
+            self.journal(false, point).map_err(|e| self.truth.fail(e))?;
+        }
+        self.documents.remove(id).map_err(|e| self.truth.fail(e))?;
+        Ok(())
+    }
+
+    /// Writes what follows from the rows: statistics and the journal's end.
+    fn finish(mut self, mut stats: CorpusStats) -> Result<Arc<CorpusStats>, StoreError> {
+        if stats.geometry_is_stale() {
+            let sample = self.sample()?;
+            stats.fit_geometry(sample.iter().map(|vector| &**vector));
+        }
+        let bytes = stats_bytes(&stats)?;
+        let seq = self.seq.to_le_bytes();
+        let mut write = || -> Result<(), redb::StorageError> {
+            self.meta.insert(rows::META_STATS, &*bytes)?;
+            self.meta.insert(rows::META_SEQ, &seq[..])?;
+            Ok(())
+        };
+        write().map_err(|error| self.truth.fail(error))?;
+        Ok(Arc::new(stats))
+    }
+
+    fn sample(&self) -> Result<Vec<Arc<[f32]>>, StoreError> {
+        let rows = self.points.iter().map_err(|e| self.truth.fail(e))?;
+        rows.take(GEOMETRY_SAMPLE)
+            .map(|entry| {
+                let (point, row) = entry.map_err(|e| self.truth.fail(e))?;
+                Ok(rows::decode_point(point.value(), row.value())?.vector)
+            })
+            .collect()
+    }
+}
+
+impl Truth {
+    fn fail(&self, error: impl Into<redb::Error>) -> StoreError {
+        database_error(&self.path, error)
+    }
+}
+
+/// Starts a transaction whose commit returns after the file is synced.
+fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {
+    let mut tx = database.begin_write()?;
+    tx.set_durability(Durability::Immediate)?;
+    // Two syncs a commit, and in return an open after a kill that does not walk the whole file.
+    tx.set_quick_repair(true);
+    Ok(tx)
+}
+
+fn open_database(path: &Path, cache_bytes: usize) -> Result<Database, StoreError> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(cache_bytes);
+    builder
+        .create(path)
+        .map_err(|error| database_error(path, error))
+}
+
+fn read_meta(path: &Path, database: &Database, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    let read = || -> Result<Option<Vec<u8>>, redb::Error> {
+        let table: TableDefinition<'_, &str, &[u8]> = rows::META;
+        match database.begin_read()?.open_table(table) {
+            Ok(meta) => Ok(meta.get(key)?.map(|value| value.value().to_vec())),
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    };
+    read().map_err(|error| database_error(path, error))
+}
+
+/// The newest state; `stats` are read from it unless the caller knows them.
+fn snapshot(
+    path: &Arc<Path>,
+    database: &Database,
+    stats: Option<Arc<CorpusStats>>,
+) -> Result<Snapshot, StoreError> {
+    let seq = read_meta(path, database, rows::META_SEQ)?
+        .and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)))
+        .ok_or_else(|| rows::corrupt(&path.display().to_string(), &"it has no journal position"))?;
+    let stats = match stats {
+        Some(stats) => stats,
+        None => {
+            let bytes = read_meta(path, database, rows::META_STATS)?.unwrap_or_default();
+            let stats = CorpusStats::from_bytes(&bytes);
+            Arc::new(stats.map_err(|e| rows::corrupt("the collection's statistics", &e))?)
+        }
+    };
+    Snapshot::open(path.clone(), database, seq, stats)
+}
+
+fn stats_bytes(stats: &CorpusStats) -> Result<Vec<u8>, StoreError> {
+    stats.to_bytes().map_err(|error| StoreError::InvalidInput {
+        field: "statistics".into(),
+        reason: format!("cannot be encoded: {error}"),
+    })
+}

@@ -1,0 +1,341 @@
+//! Searching and reading.
+//!
+//! A search asks for live points only. While a document is being replaced both of its revisions may
+//! be live for a moment: of such a document only the points of its latest generation's revision count.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use moerag_retrieve::{KeyBlock, LexBlock};
+use qdrant_client::qdrant::vector_output::Vector;
+use qdrant_client::qdrant::{Condition, Filter, PointId, Query, QueryPoints, ScoredPoint};
+use uuid::Uuid;
+
+use super::handle::Handle;
+use super::schema::{
+    self, DENSE, GENERATION, KEYS, LEX, LEXICAL, LIVE, Mark, MarkState, ORDINAL, PASSAGE, REVISION,
+};
+use super::{MARK_FIELDS, QdrantStore, ops};
+use crate::edge::snapshot::{cursor, parse_cursor};
+use crate::error::StoreError;
+use crate::passage::{Passage, PassageRef, point_id};
+use crate::store::{Candidate, CandidateQuery, ScrollPage};
+use crate::tags::{Clause, Clauses, DOCUMENT_FIELD, clauses};
+use moerag_retrieve::PassageFeatures;
+
+/// Most results asked for in one list, however many ties there are.
+const MAX_FETCH: u64 = 20_000;
+
+/// One result with what is needed to judge it.
+struct Hit {
+    score: f32,
+    revision: String,
+    generation: i64,
+    candidate: Candidate,
+}
+
+impl QdrantStore {
+    pub(super) async fn search(
+        &self,
+        handle: &Handle,
+        query: &CandidateQuery,
+    ) -> Result<Vec<Candidate>, StoreError> {
+        let Some(clauses) = clauses(&query.filter) else {
+            return Ok(Vec::new());
+        };
+        if query.n == 0 {
+            return Ok(Vec::new());
+        }
+        let filter = server_filter(&clauses);
+        let mut limit = (query.n + query.n / 8 + 16) as u64;
+        loop {
+            let mut queries = vec![request(query.vector.clone().into(), DENSE, &filter, limit)];
+            if !query.sparse.is_empty() {
+                queries.push(request(
+                    query.sparse.clone().into(),
+                    LEXICAL,
+                    &filter,
+                    limit,
+                ));
+            }
+            // Through the alias, in one round trip for both lists.
+            let lists = self.remote.query(&handle.names.alias, &queries).await?;
+            let lists = lists.ok_or_else(|| self.forget(&handle.name))?;
+            let mut clear = true;
+            let mut found = Vec::new();
+            for (list, at) in lists.into_iter().zip(0..) {
+                let fetched = list.len() as u64;
+                let last = list.last().map(|point| point.score);
+                let mut hits = list.into_iter().map(hit).collect::<Result<Vec<_>, _>>()?;
+                // The dense list has any score, the lexical one only matches.
+                hits.retain(|hit| at == 0 || hit.score > 0.0);
+                let mut hits = newest(hits);
+                hits.sort_unstable_by(|a, b| {
+                    b.score
+                        .total_cmp(&a.score)
+                        .then_with(|| a.candidate.at.cmp(&b.candidate.at))
+                });
+                let cut_is_clear = hits
+                    .get(query.n - 1)
+                    .is_some_and(|hit| Some(hit.score) > last);
+                clear &= fetched < limit || cut_is_clear;
+                hits.truncate(query.n);
+                found.extend(hits);
+            }
+            if clear || limit >= MAX_FETCH {
+                // A document may be in one list in its old revision and in the other in its new one.
+                let mut all: Vec<_> = newest(found).into_iter().map(|hit| hit.candidate).collect();
+                all.sort_unstable_by(|a, b| a.at.cmp(&b.at));
+                all.dedup_by(|a, b| a.at == b.at);
+                return Ok(all);
+            }
+            limit = (limit * 4).min(MAX_FETCH);
+        }
+    }
+
+    pub(super) async fn fetch_keys(
+        &self,
+        handle: &Handle,
+        refs: &[PassageRef],
+    ) -> Result<Vec<Option<Arc<KeyBlock>>>, StoreError> {
+        let mut found: Vec<_> = refs
+            .iter()
+            .map(|at| handle.keys.get(&at.point.as_u128()))
+            .collect();
+        let missing: Vec<PointId> = refs
+            .iter()
+            .zip(&found)
+            .filter(|(_, keys)| keys.is_none())
+            .map(|(at, _)| schema::server_id(at.point))
+            .collect();
+        let mut fetched: HashMap<Uuid, Arc<KeyBlock>> = HashMap::new();
+        for point in self
+            .remote
+            .get(&handle.names.alias, missing, &[KEYS])
+            .await?
+        {
+            let keys: Arc<KeyBlock> = Arc::new(schema::unpack(&point.payload, KEYS)?);
+            if let Some(id) = schema::uuid(point.id) {
+                handle.keys.insert(id.as_u128(), keys.clone());
+                fetched.insert(id, keys);
+            }
+        }
+        for (slot, at) in found.iter_mut().zip(refs) {
+            if slot.is_none() {
+                *slot = fetched.get(&at.point).cloned();
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn fetch_passages(
+        &self,
+        handle: &Handle,
+        refs: &[PassageRef],
+    ) -> Result<Vec<Option<Passage>>, StoreError> {
+        let ids = refs.iter().map(|at| schema::server_id(at.point)).collect();
+        let mut fetched: HashMap<Uuid, Passage> = HashMap::new();
+        for point in self
+            .remote
+            .get(&handle.names.alias, ids, &[PASSAGE])
+            .await?
+        {
+            let passage = schema::passage(&point.payload)?;
+            fetched.extend(schema::uuid(point.id).map(|id| (id, passage)));
+        }
+        Ok(refs.iter().map(|at| fetched.remove(&at.point)).collect())
+    }
+
+    /// All commit marks but those of documents that are being deleted, sorted by document.
+    pub(super) async fn all_marks(&self, handle: &Handle) -> Result<Vec<Mark>, StoreError> {
+        let mut marks = Vec::new();
+        self.remote
+            .each(&handle.names.documents, None, MARK_FIELDS, |point| {
+                marks.push(Mark::parse(&point.payload)?);
+                Ok(())
+            })
+            .await?;
+        marks.retain(|mark| mark.state != MarkState::Deleting);
+        marks.sort_unstable_by(|a, b| a.document_id.cmp(&b.document_id));
+        Ok(marks)
+    }
+
+    /// Passages by document, documents in the order of their marks' ids.
+    pub(super) async fn walk(
+        &self,
+        handle: &Handle,
+        after: Option<&str>,
+        limit: usize,
+        with_features: bool,
+    ) -> Result<ScrollPage, StoreError> {
+        let after = after.map(parse_cursor).transpose()?;
+        let from = after
+            .as_ref()
+            .map(|(id, _)| schema::named_id("document", id));
+        let limit = limit.clamp(1, 2_048);
+        let page_limit = u32::try_from(limit + 1).unwrap_or(u32::MAX);
+        let documents = &handle.names.documents;
+        let (marks, next_mark) = self
+            .remote
+            .page(documents, None, from, MARK_FIELDS, &[], page_limit)
+            .await?;
+        let mut wanted = Vec::new();
+        let mut ended = true;
+        'documents: for point in &marks {
+            let mark = Mark::parse(&point.payload)?;
+            if mark.state == MarkState::Deleting {
+                continue;
+            }
+            let first = match &after {
+                Some((id, ordinal)) if *id == mark.document_id => ordinal + 1,
+                _ => 0,
+            };
+            for ordinal in first..mark.passages {
+                if wanted.len() == limit {
+                    ended = false;
+                    break 'documents;
+                }
+                let id = point_id(&handle.name, &mark.document_id, &mark.revision, ordinal);
+                wanted.push((mark.document_id.clone(), ordinal, id));
+            }
+        }
+        ended &= next_mark.is_none();
+        let last = wanted.last().map(|(id, ordinal, _)| cursor(id, *ordinal));
+        // Only documents without passages on this page: go on behind the last of them.
+        let last = match (last, marks.last()) {
+            (None, Some(point)) if !ended => Some(cursor(
+                &Mark::parse(&point.payload)?.document_id,
+                u32::MAX - 1,
+            )),
+            (last, _) => last,
+        };
+        let records = self.records(handle, &wanted, with_features).await?;
+        Ok(ScrollPage {
+            records,
+            next: last.filter(|_| !ended),
+        })
+    }
+
+    async fn records(
+        &self,
+        handle: &Handle,
+        wanted: &[(String, u32, Uuid)],
+        with_features: bool,
+    ) -> Result<Vec<(Passage, Option<PassageFeatures>)>, StoreError> {
+        let (payload, vectors): (&[&str], &[&str]) = if with_features {
+            (&[PASSAGE, LEX, KEYS], &[DENSE])
+        } else {
+            (&[PASSAGE], &[])
+        };
+        let mut found: HashMap<Uuid, (Passage, Option<PassageFeatures>)> = HashMap::new();
+        for chunk in wanted.chunks(128) {
+            let ids: Vec<PointId> = chunk
+                .iter()
+                .map(|(_, _, id)| schema::server_id(*id))
+                .collect();
+            for point in self
+                .remote
+                .get_with(&handle.names.points, ids, payload, vectors)
+                .await?
+            {
+                let passage = schema::passage(&point.payload)?;
+                let features = if with_features {
+                    Some(PassageFeatures {
+                        vector: dense(point.vectors.as_ref())?,
+                        lex: schema::unpack(&point.payload, LEX)?,
+                        keys: schema::unpack(&point.payload, KEYS)?,
+                    })
+                } else {
+                    None
+                };
+                found.extend(schema::uuid(point.id).map(|id| (id, (passage, features))));
+            }
+        }
+        Ok(wanted
+            .iter()
+            .filter_map(|(_, _, id)| found.remove(id))
+            .collect())
+    }
+}
+
+/// One list of a search.
+fn request(query: Query, using: &str, filter: &Filter, limit: u64) -> QueryPoints {
+    QueryPoints {
+        query: Some(query),
+        using: Some(using.to_owned()),
+        filter: Some(filter.clone()),
+        limit: Some(limit),
+        with_payload: Some(ops::fields(&[
+            DOCUMENT_FIELD,
+            ORDINAL,
+            REVISION,
+            GENERATION,
+            LEX,
+        ])),
+        with_vectors: Some(ops::vectors(&[DENSE])),
+        ..QueryPoints::default()
+    }
+}
+
+fn server_filter(clauses: &Clauses) -> Filter {
+    let condition = |clause: &Clause| Condition::matches(clause.field, clause.any_of.clone());
+    let mut must: Vec<Condition> = clauses.must.iter().map(condition).collect();
+    must.push(Condition::matches(LIVE, true));
+    let must_not = clauses.must_not.iter().map(condition).collect();
+    Filter {
+        must,
+        must_not,
+        ..Filter::default()
+    }
+}
+
+fn hit(point: ScoredPoint) -> Result<Hit, StoreError> {
+    let payload = &point.payload;
+    let ordinal = u32::try_from(schema::integer(payload, ORDINAL)?).unwrap_or(u32::MAX);
+    let lex: LexBlock = schema::unpack(payload, LEX)?;
+    let at = PassageRef {
+        document_id: schema::text(payload, DOCUMENT_FIELD)?.to_owned(),
+        ordinal,
+        point: schema::uuid(point.id).unwrap_or_default(),
+    };
+    Ok(Hit {
+        score: point.score,
+        revision: schema::text(payload, REVISION)?.to_owned(),
+        generation: schema::integer(payload, GENERATION)?,
+        candidate: Candidate {
+            at,
+            vector: dense(point.vectors.as_ref())?.into(),
+            lex: Arc::new(lex),
+        },
+    })
+}
+
+/// Of each document the hits of one revision: that of its latest generation.
+fn newest(hits: Vec<Hit>) -> Vec<Hit> {
+    let mut latest: BTreeMap<String, (i64, String)> = BTreeMap::new();
+    for hit in &hits {
+        let found = (hit.generation, hit.revision.clone());
+        let entry = latest
+            .entry(hit.candidate.at.document_id.clone())
+            .or_insert(found.clone());
+        if found > *entry {
+            *entry = found;
+        }
+    }
+    let is_latest = |hit: &Hit| {
+        latest
+            .get(&hit.candidate.at.document_id)
+            .is_some_and(|(_, r)| *r == hit.revision)
+    };
+    hits.into_iter().filter(is_latest).collect()
+}
+
+fn dense(vectors: Option<&qdrant_client::qdrant::VectorsOutput>) -> Result<Vec<f32>, StoreError> {
+    match vectors.and_then(|vectors| vectors.get_vector_by_name(DENSE)) {
+        Some(Vector::Dense(dense)) => Ok(dense.data),
+        _ => Err(StoreError::Corrupt {
+            what: format!("vector {DENSE:?}"),
+            reason: "it is missing".into(),
+        }),
+    }
+}

@@ -1,0 +1,354 @@
+//! Writing documents to a server without transactions.
+//!
+//! Order for a changed document: its new passages, not live yet; its commit mark; the new passages made
+//! live; those of older revisions deleted; the mark made `done`. Each step waits for the server. A write
+//! that stops between two steps leaves the old revision or the new one, both of them for a search to
+//! choose from by generation, and a mark that is not `done`, which the next write of the document or the
+//! next [`QdrantStore::finish_interrupted`] carries to its end. An acknowledgement follows the last step.
+//!
+//! Two routers may write at the same time. For one document the later generation wins; a step never
+//! deletes passages of the revision that it writes itself.
+
+use std::collections::HashMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use qdrant_client::qdrant::{Condition, Filter, PointId, Range};
+
+use super::handle::Handle;
+use super::schema::{
+    GENERATION, LEX, LIVE, Mark, MarkState, PIECES, REVISION, STATE, named_id, passage_points,
+};
+use super::stats::{Change, State, countable};
+use super::{MARK_FIELDS, QdrantStore, ops};
+use crate::check;
+use crate::error::StoreError;
+use crate::store::DocumentPut;
+use crate::tags::DOCUMENT_FIELD;
+
+/// Documents in one round of steps.
+const ROUND: usize = 64;
+/// Points in one change of payload.
+const LIVE_CHUNK: usize = 2_048;
+
+impl QdrantStore {
+    pub(super) async fn put(
+        &self,
+        handle: &Handle,
+        documents: Vec<DocumentPut>,
+    ) -> Result<(), StoreError> {
+        // The last of several puts of one document counts.
+        let mut latest: HashMap<String, DocumentPut> = HashMap::new();
+        for document in documents {
+            check::document(&document, &handle.spec)?;
+            latest.insert(document.document_id.clone(), document);
+        }
+        let mut documents: Vec<_> = latest.into_values().collect();
+        documents.sort_unstable_by(|a, b| a.document_id.cmp(&b.document_id));
+        let mut stats = handle.stats.lock().await;
+        while !documents.is_empty() {
+            let rest = documents.split_off(documents.len().min(ROUND));
+            let round = std::mem::replace(&mut documents, rest);
+            let done = self.put_round(handle, &mut stats, round).await;
+            if done.is_err() {
+                stats.doubt();
+            }
+            done?;
+        }
+        Ok(())
+    }
+
+    async fn put_round(
+        &self,
+        handle: &Handle,
+        stats: &mut State,
+        mut documents: Vec<DocumentPut>,
+    ) -> Result<(), StoreError> {
+        let ids: Vec<&str> = documents.iter().map(|d| d.document_id.as_str()).collect();
+        let marks = self.marks(handle, &ids).await?;
+        documents.retain(|document| {
+            marks.get(&document.document_id).is_none_or(|mark| {
+                mark.revision != document.revision || mark.state != MarkState::Done
+            })
+        });
+        if documents.is_empty() {
+            return Ok(());
+        }
+        let book = self.book(&handle.name, &handle.names);
+        let weights = book.rough(stats).await?;
+        let mut change = Change::default();
+        let mut repeated = false;
+        for document in &documents {
+            let old = marks
+                .get(&document.document_id)
+                .filter(|m| m.state != MarkState::Deleting);
+            if old.is_some_and(|mark| mark.revision == document.revision) {
+                // An interrupted write; whether it was counted is not known.
+                repeated = true;
+                continue;
+            }
+            if let Some(mark) = old {
+                change.removed.extend(self.countables(handle, mark).await?);
+                change
+                    .toggled
+                    .push((mark.document_id.clone(), mark.revision.clone()));
+            }
+            change.added.extend(
+                document
+                    .records
+                    .iter()
+                    .map(|record| record.features.clone()),
+            );
+            change
+                .toggled
+                .push((document.document_id.clone(), document.revision.clone()));
+        }
+
+        let newest = marks
+            .values()
+            .map(|mark| mark.generation + 1)
+            .max()
+            .unwrap_or_default();
+        let generation = newest.max(now_micros());
+        let mut points = Vec::new();
+        for document in &documents {
+            points.extend(passage_points(
+                &handle.name,
+                document,
+                generation,
+                &weights,
+            )?);
+        }
+        self.remote
+            .upsert(&handle.names.points, &points, None)
+            .await?;
+
+        let new_marks: Vec<Mark> = documents
+            .iter()
+            .map(|document| Mark {
+                document_id: document.document_id.clone(),
+                revision: document.revision.clone(),
+                passages: u32::try_from(document.records.len()).unwrap_or(u32::MAX),
+                generation,
+                state: MarkState::Written,
+            })
+            .collect();
+        let older = Filter::must([Condition::range(
+            GENERATION,
+            Range {
+                lt: Some(generation as f64),
+                ..Range::default()
+            },
+        )]);
+        let mark_points: Vec<_> = new_marks.iter().map(Mark::point).collect();
+        self.remote
+            .upsert(&handle.names.documents, &mark_points, Some(&older))
+            .await?;
+
+        let ids: Vec<&str> = new_marks
+            .iter()
+            .map(|mark| mark.document_id.as_str())
+            .collect();
+        let written = self.marks(handle, &ids).await?;
+        let (mine, lost): (Vec<_>, Vec<_>) = new_marks.into_iter().partition(|mark| {
+            written
+                .get(&mark.document_id)
+                .is_some_and(|m| m.generation == generation)
+        });
+        self.forget_lost(handle, &lost, &written).await?;
+        self.finish(handle, &mine).await?;
+        if lost.is_empty() && !repeated {
+            book.record(stats, change).await
+        } else {
+            stats.doubt();
+            book.invalidate().await
+        }
+    }
+
+    /// Removes the passages of marks that a later write of another router replaced.
+    async fn forget_lost(
+        &self,
+        handle: &Handle,
+        lost: &[Mark],
+        written: &HashMap<String, Mark>,
+    ) -> Result<(), StoreError> {
+        for mark in lost {
+            let winner = written.get(&mark.document_id);
+            if winner.is_none_or(|winner| winner.revision != mark.revision) {
+                let ids = mark.points(&handle.name).collect();
+                self.remote
+                    .delete(&handle.names.points, ops::by_ids(ids))
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The steps after the commit mark; `marks` are of one generation.
+    async fn finish(&self, handle: &Handle, marks: &[Mark]) -> Result<(), StoreError> {
+        if marks.is_empty() {
+            return Ok(());
+        }
+        let points = &handle.names.points;
+        let ids: Vec<PointId> = marks
+            .iter()
+            .flat_map(|mark| mark.points(&handle.name))
+            .collect();
+        for chunk in ids.chunks(LIVE_CHUNK) {
+            let live = HashMap::from([(LIVE.to_owned(), true.into())]);
+            self.remote
+                .set_payload(points, ops::by_ids(chunk.to_vec()), live)
+                .await?;
+        }
+        let superseded = marks.iter().map(|mark| {
+            let older = Range {
+                lt: Some(mark.generation as f64),
+                ..Range::default()
+            };
+            Condition::from(Filter {
+                must: vec![
+                    Condition::matches(DOCUMENT_FIELD, mark.document_id.clone()),
+                    Condition::range(GENERATION, older),
+                ],
+                must_not: vec![Condition::matches(REVISION, mark.revision.clone())],
+                ..Filter::default()
+            })
+        });
+        self.remote
+            .delete(points, ops::by_filter(Filter::should(superseded)))
+            .await?;
+        let ids = marks
+            .iter()
+            .map(|mark| named_id("document", &mark.document_id));
+        let mine = Filter::must([
+            Condition::has_id(ids),
+            Condition::matches(GENERATION, marks[0].generation),
+        ]);
+        let done = HashMap::from([(STATE.to_owned(), MarkState::Done.name().into())]);
+        self.remote
+            .set_payload(&handle.names.documents, ops::by_filter(mine), done)
+            .await
+    }
+
+    pub(super) async fn delete_marked(
+        &self,
+        handle: &Handle,
+        document_ids: &[String],
+    ) -> Result<usize, StoreError> {
+        let mut stats = handle.stats.lock().await;
+        let mut deleted = 0;
+        for round in document_ids.chunks(ROUND) {
+            let ids: Vec<&str> = round.iter().map(String::as_str).collect();
+            let marks: Vec<Mark> = self.marks(handle, &ids).await?.into_values().collect();
+            if marks.is_empty() {
+                continue;
+            }
+            let mut change = Change::default();
+            for mark in marks
+                .iter()
+                .filter(|mark| mark.state != MarkState::Deleting)
+            {
+                change.removed.extend(self.countables(handle, mark).await?);
+                change
+                    .toggled
+                    .push((mark.document_id.clone(), mark.revision.clone()));
+                deleted += 1;
+            }
+            let deleted = self.delete_steps(handle, &marks).await;
+            if deleted.is_err() {
+                stats.doubt();
+            }
+            deleted?;
+            self.book(&handle.name, &handle.names)
+                .record(&mut stats, change)
+                .await?;
+        }
+        Ok(deleted)
+    }
+
+    /// Marks first say that their passages go, so that an interrupted deletion goes on.
+    async fn delete_steps(&self, handle: &Handle, marks: &[Mark]) -> Result<(), StoreError> {
+        let ids: Vec<PointId> = marks
+            .iter()
+            .map(|mark| named_id("document", &mark.document_id))
+            .collect();
+        let deleting = HashMap::from([(STATE.to_owned(), MarkState::Deleting.name().into())]);
+        let documents = &handle.names.documents;
+        self.remote
+            .set_payload(documents, ops::by_ids(ids.clone()), deleting)
+            .await?;
+        let of_them: Vec<String> = marks.iter().map(|mark| mark.document_id.clone()).collect();
+        let all = Filter::must([Condition::matches(DOCUMENT_FIELD, of_them)]);
+        self.remote
+            .delete(&handle.names.points, ops::by_filter(all))
+            .await?;
+        self.remote.delete(documents, ops::by_ids(ids)).await
+    }
+
+    /// Carries writes and deletions to their end that a router did not finish.
+    pub(super) async fn finish_interrupted(&self, handle: &Handle) -> Result<(), StoreError> {
+        let open = Filter::must_not([Condition::matches(STATE, MarkState::Done.name().to_owned())]);
+        let mut marks = Vec::new();
+        self.remote
+            .each(&handle.names.documents, Some(&open), MARK_FIELDS, |point| {
+                marks.push(Mark::parse(&point.payload)?);
+                Ok(())
+            })
+            .await?;
+        for mark in marks {
+            tracing::info!(
+                document = mark.document_id,
+                "an interrupted write is finished"
+            );
+            match mark.state {
+                MarkState::Deleting => self.delete_steps(handle, &[mark]).await?,
+                MarkState::Written | MarkState::Done => self.finish(handle, &[mark]).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The commit marks of documents, by document id.
+    pub(super) async fn marks(
+        &self,
+        handle: &Handle,
+        document_ids: &[&str],
+    ) -> Result<HashMap<String, Mark>, StoreError> {
+        let ids = document_ids
+            .iter()
+            .map(|id| named_id("document", id))
+            .collect();
+        let found = self
+            .remote
+            .get(&handle.names.documents, ids, MARK_FIELDS)
+            .await?;
+        found
+            .iter()
+            .map(|point| Mark::parse(&point.payload).map(|mark| (mark.document_id.clone(), mark)))
+            .collect()
+    }
+
+    /// What statistics counted of a document.
+    async fn countables(
+        &self,
+        handle: &Handle,
+        mark: &Mark,
+    ) -> Result<Vec<moerag_retrieve::PassageFeatures>, StoreError> {
+        let ids: Vec<PointId> = mark.points(&handle.name).collect();
+        let found = self
+            .remote
+            .get(&handle.names.points, ids, &[LEX, PIECES])
+            .await?;
+        found
+            .iter()
+            .map(|point| countable(&point.payload))
+            .collect()
+    }
+}
+
+/// Microseconds since 1970: exact as a float until the year 2255, which range filters need.
+fn now_micros() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
