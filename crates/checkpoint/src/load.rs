@@ -1,0 +1,139 @@
+//! Reading a version: fetch, verify, parse.
+
+use bytes::Bytes;
+use moerag_model::{ModelSnapshot, Warmup};
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+
+use crate::error::CheckpointError;
+use crate::manifest::{MANIFEST_FILE, MODEL_FILE, Manifest, WARMUP_FILE};
+use crate::policy::Target;
+use crate::store::CheckpointStore;
+use crate::verify;
+use crate::version::{file_path, version_name};
+
+/// Largest manifest read.
+const MAX_MANIFEST: u64 = 16 << 20;
+/// Largest file of weights read: a collection has some 40 KB.
+const MAX_MODEL: u64 = 1 << 30;
+/// Largest file of warm-up queries read.
+const MAX_WARMUP: u64 = 256 << 20;
+
+/// A verified version in memory, on no device yet.
+#[derive(Debug)]
+pub struct LoadedVersion {
+    /// What was published, and how.
+    pub manifest: Manifest,
+    /// sha256 of the manifest's bytes, hex.
+    pub manifest_sha256: String,
+    /// The weights.
+    pub snapshot: ModelSnapshot,
+    /// Warm-up queries; `snapshot.load(device)?.check(&warmup)` before a swap.
+    pub warmup: Warmup,
+}
+
+impl CheckpointStore {
+    /// Reads and verifies a version: sizes, digests, format, names, shapes, finite weights.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::NotFound`] for a version that is not there (or was never completed), else
+    /// what is wrong with it, or the store's failure.
+    pub async fn load(&self, version: u64) -> Result<LoadedVersion, CheckpointError> {
+        let (manifest, manifest_sha256) = self.manifest(version).await?;
+        let model = self.read_file(&manifest, MODEL_FILE, MAX_MODEL).await?;
+        let warmup = self.read_file(&manifest, WARMUP_FILE, MAX_WARMUP).await?;
+        // Hashing and parsing belong on no async thread.
+        let parsed = tokio::task::spawn_blocking(move || {
+            verify::file(&manifest, MODEL_FILE, &model)?;
+            verify::file(&manifest, WARMUP_FILE, &warmup)?;
+            let snapshot = verify::snapshot(&manifest, &model)?;
+            let warmup = verify::warmup(&manifest, &warmup)?;
+            Ok(LoadedVersion {
+                manifest,
+                manifest_sha256,
+                snapshot,
+                warmup,
+            })
+        });
+        parsed
+            .await
+            .map_err(|error| CheckpointError::Refused(format!("loading stopped: {error}")))?
+    }
+
+    /// [`Self::load`], and the manifest must be the one that `CURRENT.json` names.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load`]; [`CheckpointError::Corrupt`] when the manifest is another one.
+    pub async fn load_target(&self, target: &Target) -> Result<LoadedVersion, CheckpointError> {
+        let loaded = self.load(target.version).await?;
+        if loaded.manifest_sha256 == target.manifest_sha256 {
+            return Ok(loaded);
+        }
+        let reason = "its sha256 is not the one in CURRENT.json";
+        Err(CheckpointError::corrupt(
+            target.version,
+            MANIFEST_FILE,
+            reason,
+        ))
+    }
+
+    /// Reads and verifies a version and drops it again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load`].
+    pub async fn verify(&self, version: u64) -> Result<Manifest, CheckpointError> {
+        Ok(self.load(version).await?.manifest)
+    }
+
+    /// A version's manifest and the sha256 of its bytes.
+    pub(crate) async fn manifest(
+        &self,
+        version: u64,
+    ) -> Result<(Manifest, String), CheckpointError> {
+        let path = file_path(&self.prefix, version, MANIFEST_FILE);
+        let bytes = match self.read(&path, MAX_MANIFEST).await {
+            Err(CheckpointError::NotFound(_)) => {
+                return Err(CheckpointError::NotFound(format!(
+                    "version {} (no {MANIFEST_FILE})",
+                    version_name(version)
+                )));
+            }
+            read => read?,
+        };
+        Ok((verify::manifest(&bytes, version)?, verify::sha256(&bytes)))
+    }
+
+    async fn read_file(
+        &self,
+        manifest: &Manifest,
+        name: &str,
+        limit: u64,
+    ) -> Result<Bytes, CheckpointError> {
+        self.read(&file_path(&self.prefix, manifest.version, name), limit)
+            .await
+    }
+
+    pub(crate) async fn read(&self, path: &Path, limit: u64) -> Result<Bytes, CheckpointError> {
+        let failed = || format!("reading {path}");
+        let object = self
+            .objects
+            .get(path)
+            .await
+            .map_err(CheckpointError::store(failed()))?;
+        let size = object.meta.size;
+        if size > limit {
+            return Err(CheckpointError::TooLarge {
+                file: path.to_string(),
+                size,
+                limit,
+            });
+        }
+        object
+            .bytes()
+            .await
+            .map_err(CheckpointError::store(failed()))
+    }
+}

@@ -1,0 +1,314 @@
+//! One collection's model for inference: plain slices in and out (DESIGN.md section 3).
+
+use burn::tensor::{Bool, Device, Tensor, TensorData, Transaction};
+use moerag_encoder::DeviceKind;
+use ndarray::ArrayView2;
+
+use crate::classifier::LinearClassifier;
+use crate::error::ModelError;
+use crate::features::GateFeatures;
+use crate::gate::Routing;
+use crate::mixture::{Mixture, MixtureOutput};
+use crate::prior::{NUM_HEADS, NUM_VIEWS, QUERY_TYPES};
+use crate::weights::{CollectionWeights, GATE_FEATURES};
+
+/// A query with its candidates' views.
+#[derive(Clone, Copy, Debug)]
+pub struct AttendInput<'a> {
+    /// z-scored views of the candidates, `[n, 13]`; `n` may be 0.
+    pub z: ArrayView2<'a, f32>,
+    /// `moerag_retrieve::gate_inputs`, `[56]`.
+    pub gate_inputs: &'a [f32],
+    /// The pooled query vector, `[d_model]`.
+    pub query_vector: &'a [f32],
+}
+
+/// What the model attends to, over `n` candidates in the order given.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attention {
+    /// `softmax(alpha ln A)`, `[n]`, sums to 1.
+    pub attn_weight: Vec<f32>,
+    /// `A`, `[n]`, sums to 1.
+    pub mixture: Vec<f32>,
+    /// `g`, `[8]`, sums to 1.
+    pub head_weights: Vec<f32>,
+    /// Each head's own attention, `[8][n]`, each sums to 1.
+    pub head_attn: Vec<Vec<f32>>,
+    /// Posterior of the six overlap levels.
+    pub levels: Vec<f32>,
+    /// Posterior of the eight query types; uniform when the classifier is untrained.
+    pub types: Vec<f32>,
+}
+
+impl Attention {
+    /// Share of each head in candidate `row`: `g_h a_h / A`, `[8]`, sums to 1 (to 0 where no head
+    /// in use gives it any attention that f32 can hold).
+    pub fn contributions(&self, row: usize) -> Vec<f32> {
+        let mut shares: Vec<f32> = self
+            .head_weights
+            .iter()
+            .zip(&self.head_attn)
+            .map(|(weight, attn)| weight * attn[row])
+            .collect();
+        let total: f32 = shares.iter().sum();
+        if total > 0.0 {
+            shares.iter_mut().for_each(|share| *share /= total);
+        }
+        shares
+    }
+}
+
+/// A collection's model on a device. `Send + Sync`; a request shares it through an `Arc`.
+#[derive(Debug)]
+pub struct CollectionModel {
+    mixture: Mixture,
+    features: GateFeatures,
+    types: Option<LinearClassifier>,
+    device: Device,
+    row_step: usize,
+}
+
+impl CollectionModel {
+    /// Puts weights on a device.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Device`] when the device is not there.
+    pub fn load(weights: &CollectionWeights, kind: DeviceKind) -> Result<Self, ModelError> {
+        let device = kind.device()?;
+        Ok(Self {
+            mixture: Mixture::from_weights(weights, &device),
+            features: weights.gate_features(),
+            types: weights.type_classifier(),
+            device,
+            // A GPU backend compiles and tunes per shape; a few row counts keep that bounded.
+            row_step: if kind == DeviceKind::Wgpu { 64 } else { 1 },
+        })
+    }
+
+    /// Width of the query vectors it reads; 0 when the type classifier is untrained and any will do.
+    pub fn query_dim(&self) -> usize {
+        self.types.as_ref().map_or(0, |types| types.inputs)
+    }
+
+    /// In-head view weights, `[8][13]`, each row summing to 1.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelError::Compute`] when the device fails.
+    pub fn view_weights(&self) -> Result<Vec<Vec<f32>>, ModelError> {
+        let weights = self.mixture.heads.view_weights();
+        let flat = weights
+            .try_into_vec_as::<f32>()
+            .map_err(ModelError::compute)?;
+        Ok(flat.chunks(NUM_VIEWS).map(<[f32]>::to_vec).collect())
+    }
+
+    /// Attends to the candidates of one query.
+    ///
+    /// # Errors
+    ///
+    /// Wrong lengths, values that are not finite, a bad `routing`, or a device failure.
+    pub fn attend(
+        &self,
+        input: &AttendInput<'_>,
+        routing: Routing,
+    ) -> Result<Attention, ModelError> {
+        let mut one = self.attend_batch(std::slice::from_ref(input), routing)?;
+        one.pop().ok_or(ModelError::BadLength {
+            field: "queries",
+            expected: 1,
+            found: 0,
+        })
+    }
+
+    /// Attends for several queries in one forward pass; the result does not depend on the batch
+    /// beyond rounding.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::attend`].
+    pub fn attend_batch(
+        &self,
+        inputs: &[AttendInput<'_>],
+        routing: Routing,
+    ) -> Result<Vec<Attention>, ModelError> {
+        routing.validate(NUM_HEADS)?;
+        if inputs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut x = Vec::with_capacity(inputs.len() * GATE_FEATURES);
+        let mut posteriors = Vec::with_capacity(inputs.len());
+        for input in inputs {
+            let (features, levels) = self.features.apply(input.gate_inputs)?;
+            x.extend(features);
+            posteriors.push((levels, self.types_of(input.query_vector)?));
+        }
+        let x = self.tensor(x, [inputs.len(), GATE_FEATURES]);
+        let gate = self.mixture.gate.forward(x);
+        let gate = self.route(gate, inputs.len(), routing)?;
+        let rows = inputs
+            .iter()
+            .map(|input| input.z.nrows())
+            .max()
+            .unwrap_or(0);
+        if rows == 0 {
+            let gate = host(gate)?;
+            return Ok(gate
+                .chunks(NUM_HEADS)
+                .zip(posteriors)
+                .map(|(gate, (levels, types))| without_candidates(gate, levels, types))
+                .collect());
+        }
+        let (z, mask) = self.pad(inputs, rows.next_multiple_of(self.row_step))?;
+        let output = self.mixture.forward_gated(z, mask, gate);
+        self.read(output, inputs, posteriors)
+    }
+
+    fn types_of(&self, query_vector: &[f32]) -> Result<Vec<f32>, ModelError> {
+        let Some(types) = &self.types else {
+            return Ok(vec![1.0 / QUERY_TYPES.len() as f32; QUERY_TYPES.len()]);
+        };
+        if query_vector.len() != types.inputs {
+            return Err(ModelError::BadLength {
+                field: "query_vector",
+                expected: types.inputs,
+                found: query_vector.len(),
+            });
+        }
+        if query_vector.iter().any(|value| !value.is_finite()) {
+            return Err(ModelError::NonFiniteInput("query_vector"));
+        }
+        Ok(types.posterior(query_vector))
+    }
+
+    /// Sparse routing goes through the host: eight numbers a query.
+    fn route(
+        &self,
+        gate: Tensor<2>,
+        batch: usize,
+        routing: Routing,
+    ) -> Result<Tensor<2>, ModelError> {
+        if routing == Routing::Soft {
+            return Ok(gate);
+        }
+        let mut weights = host(gate)?;
+        weights
+            .chunks_mut(NUM_HEADS)
+            .for_each(|row| routing.apply(row));
+        Ok(self.tensor(weights, [batch, NUM_HEADS]))
+    }
+
+    /// Pads to `rows`; the mask is left out when nothing is padded.
+    fn pad(
+        &self,
+        inputs: &[AttendInput<'_>],
+        rows: usize,
+    ) -> Result<(Tensor<3>, Option<Tensor<2, Bool>>), ModelError> {
+        let batch = inputs.len();
+        let mut z = Vec::with_capacity(batch * rows * NUM_VIEWS);
+        let mut mask = Vec::with_capacity(batch * rows);
+        for input in inputs {
+            if input.z.ncols() != NUM_VIEWS {
+                return Err(ModelError::BadLength {
+                    field: "z columns",
+                    expected: NUM_VIEWS,
+                    found: input.z.ncols(),
+                });
+            }
+            z.extend(input.z.iter().copied());
+            z.resize(z.len() + (rows - input.z.nrows()) * NUM_VIEWS, 0.0);
+            mask.resize(mask.len() + input.z.nrows(), true);
+            mask.resize(mask.len() + rows - input.z.nrows(), false);
+        }
+        if z.iter().any(|value| !value.is_finite()) {
+            return Err(ModelError::NonFiniteInput("z"));
+        }
+        let mask = mask
+            .contains(&false)
+            .then(|| Tensor::from_data(TensorData::new(mask, [batch, rows]), &self.device));
+        Ok((self.tensor(z, [batch, rows, NUM_VIEWS]), mask))
+    }
+
+    fn read(
+        &self,
+        output: MixtureOutput,
+        inputs: &[AttendInput<'_>],
+        posteriors: Vec<(Vec<f32>, Vec<f32>)>,
+    ) -> Result<Vec<Attention>, ModelError> {
+        let attn = output.attn();
+        let [_, rows] = attn.dims();
+        // One transaction: on a GPU every read waits for the device.
+        let read = Transaction::default()
+            .register(attn)
+            .register(output.log_mixture)
+            .register(output.gate)
+            .register(output.head_log_attn.swap_dims(1, 2))
+            .try_execute()
+            .map_err(ModelError::compute)?;
+        let read: Result<Vec<Vec<f32>>, _> = read
+            .into_iter()
+            .map(|data| data.try_into_vec_as::<f32>())
+            .collect();
+        let read = read.map_err(ModelError::compute)?;
+        let [attn, log_mixture, gate, head_log_attn] = &read[..] else {
+            return Err(ModelError::compute(
+                "the device returned another number of tensors",
+            ));
+        };
+        let mut results = Vec::with_capacity(inputs.len());
+        for (query, (input, (levels, types))) in inputs.iter().zip(posteriors).enumerate() {
+            let n = input.z.nrows();
+            let gate = &gate[query * NUM_HEADS..][..NUM_HEADS];
+            if n == 0 {
+                results.push(without_candidates(gate, levels, types));
+                continue;
+            }
+            let heads = &head_log_attn[query * NUM_HEADS * rows..][..NUM_HEADS * rows];
+            let attention = Attention {
+                attn_weight: attn[query * rows..][..n].to_vec(),
+                mixture: log_mixture[query * rows..][..n]
+                    .iter()
+                    .map(|log| log.exp())
+                    .collect(),
+                head_weights: gate.to_vec(),
+                head_attn: heads
+                    .chunks(rows)
+                    .map(|head| head[..n].iter().map(|log| log.exp()).collect())
+                    .collect(),
+                levels,
+                types,
+            };
+            if attention
+                .attn_weight
+                .iter()
+                .chain(&attention.head_weights)
+                .any(|v| !v.is_finite())
+            {
+                return Err(ModelError::compute("attention weights are not finite"));
+            }
+            results.push(attention);
+        }
+        Ok(results)
+    }
+
+    fn tensor<const D: usize>(&self, data: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
+        Tensor::from_data(TensorData::new(data, shape), &self.device)
+    }
+}
+
+fn host<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, ModelError> {
+    tensor.try_into_vec_as::<f32>().map_err(ModelError::compute)
+}
+
+/// The gate's decision stands even when there is nothing to attend to.
+fn without_candidates(gate: &[f32], levels: Vec<f32>, types: Vec<f32>) -> Attention {
+    Attention {
+        attn_weight: Vec::new(),
+        mixture: Vec::new(),
+        head_weights: gate.to_vec(),
+        head_attn: vec![Vec::new(); NUM_HEADS],
+        levels,
+        types,
+    }
+}

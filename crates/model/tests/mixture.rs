@@ -1,0 +1,300 @@
+//! The mixture against values computed in double precision by `golden/gen_mixture.py`, on every
+//! device, and its edges.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use common::{example, gate_inputs, prior_model, trained_weights, z_matrix};
+use moerag_model::{
+    AttendInput, Attention, CollectionModel, CollectionWeights, DeviceKind, LossConfig, ModelError,
+    Routing, evaluate_weights,
+};
+use ndarray::{Array2, ArrayView2};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Golden {
+    prior: Vec<Case>,
+    trained: Vec<Case>,
+    loss: Loss,
+}
+
+#[derive(Deserialize)]
+struct Loss {
+    gold: f32,
+    anchor: f32,
+    gate_kl: f32,
+    total: f32,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    n: usize,
+    shift: f64,
+    attn: Vec<f32>,
+    mixture: Vec<f32>,
+    gate: Vec<f32>,
+    heads: Vec<Vec<f32>>,
+    levels: Vec<f32>,
+}
+
+fn golden() -> Golden {
+    serde_json::from_str(include_str!("golden/mixture.json")).unwrap()
+}
+
+fn attend(
+    model: &CollectionModel,
+    z: ArrayView2<'_, f32>,
+    shift: f64,
+    routing: Routing,
+) -> Attention {
+    let gate_inputs = gate_inputs(shift);
+    let input = AttendInput {
+        z,
+        gate_inputs: &gate_inputs,
+        query_vector: &[],
+    };
+    model.attend(&input, routing).unwrap()
+}
+
+fn worst(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    found
+        .iter()
+        .zip(expected)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max)
+}
+
+/// Largest difference of any output from the golden values.
+fn difference(model: &CollectionModel, cases: &[Case]) -> f32 {
+    let mut largest: f32 = 0.0;
+    for case in cases {
+        let found = attend(
+            model,
+            z_matrix(case.n, case.shift).view(),
+            case.shift,
+            Routing::Soft,
+        );
+        largest = largest
+            .max(worst(&found.attn_weight, &case.attn))
+            .max(worst(&found.mixture, &case.mixture))
+            .max(worst(&found.head_weights, &case.gate))
+            .max(worst(&found.levels, &case.levels));
+        for (head, expected) in found.head_attn.iter().zip(&case.heads) {
+            largest = largest.max(worst(head, expected));
+        }
+    }
+    largest
+}
+
+#[test]
+fn every_device_reproduces_the_golden_values() {
+    let golden = golden();
+    for kind in DeviceKind::ALL {
+        if let Err(error) = kind.device() {
+            assert_eq!(
+                kind,
+                DeviceKind::Wgpu,
+                "the CPU devices are always there: {error}"
+            );
+            eprintln!("SKIPPED on {kind}: {error}");
+            continue;
+        }
+        let prior = CollectionModel::load(&CollectionWeights::prior(), kind).unwrap();
+        let trained = CollectionModel::load(&trained_weights(), kind).unwrap();
+        let largest = difference(&prior, &golden.prior).max(difference(&trained, &golden.trained));
+        eprintln!("{kind}: largest difference {largest:.1e}");
+        // The issue asks for 1e-3; the CPU devices hold far more.
+        assert!(
+            largest < if kind == DeviceKind::Wgpu { 1e-3 } else { 1e-5 },
+            "{kind}: {largest}"
+        );
+    }
+}
+
+#[test]
+fn the_loss_is_the_one_of_the_recipe() {
+    let expected = golden().loss;
+    let examples = [example(4, 0.2, vec![1]), example(7, 0.5, vec![2, 5])];
+    let examples: Vec<_> = examples.iter().collect();
+    let values = evaluate_weights(
+        &trained_weights(),
+        &examples,
+        &LossConfig::default(),
+        DeviceKind::Flex,
+    )
+    .unwrap();
+    for (name, found, expected) in [
+        ("gold", values.gold, expected.gold),
+        ("anchor", values.anchor, expected.anchor),
+        ("gate_kl", values.gate_kl, expected.gate_kl),
+        ("total", values.total, expected.total),
+    ] {
+        assert!(
+            (found - expected).abs() < 2e-5,
+            "{name}: {found} is not {expected}"
+        );
+    }
+}
+
+#[test]
+fn a_query_does_not_depend_on_its_batch() {
+    let model = CollectionModel::load(&trained_weights(), DeviceKind::Flex).unwrap();
+    let sizes = [(3, 0.1), (0, 0.2), (40, 0.3), (1, 0.4)];
+    let z: Vec<Array2<f32>> = sizes
+        .iter()
+        .map(|(n, shift)| z_matrix(*n, *shift))
+        .collect();
+    let gates: Vec<Vec<f32>> = sizes.iter().map(|(_, shift)| gate_inputs(*shift)).collect();
+    let inputs: Vec<AttendInput<'_>> = z
+        .iter()
+        .zip(&gates)
+        .map(|(z, gate)| AttendInput {
+            z: z.view(),
+            gate_inputs: gate,
+            query_vector: &[],
+        })
+        .collect();
+    let together = model.attend_batch(&inputs, Routing::Soft).unwrap();
+    for (input, batched) in inputs.iter().zip(&together) {
+        let alone = model.attend(input, Routing::Soft).unwrap();
+        assert!(worst(&alone.attn_weight, &batched.attn_weight) < 1e-6);
+        assert!(worst(&alone.head_weights, &batched.head_weights) < 1e-6);
+        assert_eq!(alone.attn_weight.len(), input.z.nrows());
+    }
+    assert!(model.attend_batch(&[], Routing::Soft).unwrap().is_empty());
+}
+
+#[test]
+fn edges_stay_finite_and_sum_to_one() {
+    let model = CollectionModel::load(&trained_weights(), DeviceKind::Flex).unwrap();
+    let extreme = Array2::from_shape_fn((6, 13), |(row, _)| if row == 0 { 1e4 } else { -1e4 });
+    let equal = Array2::from_elem((5, 13), 0.7);
+    for routing in [Routing::Soft, Routing::Hard, Routing::TopK(3)] {
+        for z in [&extreme, &equal, &z_matrix(1, 0.3)] {
+            let found = attend(&model, z.view(), 0.3, routing);
+            let values = found
+                .attn_weight
+                .iter()
+                .chain(&found.mixture)
+                .chain(&found.head_weights);
+            assert!(
+                values.clone().all(|value| value.is_finite()),
+                "{routing:?}: {found:?}"
+            );
+            assert!((found.attn_weight.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+            assert!((found.head_weights.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+        }
+    }
+    let uniform = attend(&model, equal.view(), 0.3, Routing::Soft);
+    assert!(worst(&uniform.attn_weight, &[0.2; 5]) < 1e-6);
+    assert_eq!(
+        attend(&model, extreme.view(), 0.3, Routing::Soft).attn_weight[0],
+        1.0
+    );
+}
+
+#[test]
+fn contributions_split_each_candidate_among_the_heads_in_use() {
+    let model = CollectionModel::load(&trained_weights(), DeviceKind::Flex).unwrap();
+    let z = z_matrix(9, 0.8);
+    let soft = attend(&model, z.view(), 0.8, Routing::Soft);
+    for row in 0..9 {
+        let shares = soft.contributions(row);
+        assert!((shares.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+        let mixed: f32 = (0..8)
+            .map(|head| soft.head_weights[head] * soft.head_attn[head][row])
+            .sum();
+        assert!(
+            (mixed - soft.mixture[row]).abs() < 1e-6,
+            "A is the mixture of attentions"
+        );
+    }
+    let two = attend(&model, z.view(), 0.8, Routing::TopK(2));
+    assert_eq!(
+        two.contributions(0)
+            .iter()
+            .filter(|share| **share > 0.0)
+            .count(),
+        2
+    );
+    let hard = attend(&model, z.view(), 0.8, Routing::Hard);
+    let chosen = hard
+        .head_weights
+        .iter()
+        .position(|weight| *weight == 1.0)
+        .unwrap();
+    assert!(worst(&hard.mixture, &hard.head_attn[chosen]) < 1e-6);
+}
+
+#[test]
+fn bad_inputs_give_typed_errors() {
+    let model = prior_model();
+    let gate_inputs = gate_inputs(0.0);
+    let z = z_matrix(3, 0.0);
+    let mut nan = z.clone();
+    nan[[1, 2]] = f32::NAN;
+    let narrow = Array2::zeros((3, 12));
+    let attend = |z: ArrayView2<'_, f32>, gate_inputs: &[f32], routing| {
+        model.attend(
+            &AttendInput {
+                z,
+                gate_inputs,
+                query_vector: &[],
+            },
+            routing,
+        )
+    };
+    assert!(matches!(
+        attend(narrow.view(), &gate_inputs, Routing::Soft),
+        Err(ModelError::BadLength {
+            field: "z columns",
+            expected: 13,
+            found: 12
+        })
+    ));
+    assert!(matches!(
+        attend(nan.view(), &gate_inputs, Routing::Soft),
+        Err(ModelError::NonFiniteInput("z"))
+    ));
+    assert!(matches!(
+        attend(z.view(), &gate_inputs[1..], Routing::Soft),
+        Err(ModelError::BadLength {
+            field: "gate_inputs",
+            ..
+        })
+    ));
+    assert!(matches!(
+        attend(z.view(), &[f32::INFINITY; 56], Routing::Soft),
+        Err(ModelError::NonFiniteInput("gate_inputs"))
+    ));
+    for k in [0, 9] {
+        assert!(matches!(
+            attend(z.view(), &gate_inputs, Routing::TopK(k)),
+            Err(ModelError::BadConfig {
+                field: "top_k_heads",
+                ..
+            })
+        ));
+    }
+}
+
+#[test]
+fn a_model_is_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<CollectionModel>();
+    let model = CollectionModel::load(&trained_weights(), DeviceKind::Flex).unwrap();
+    let z = z_matrix(20, 0.4);
+    let expected = attend(&model, z.view(), 0.4, Routing::Soft);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    assert_eq!(attend(&model, z.view(), 0.4, Routing::Soft), expected);
+                }
+            });
+        }
+    });
+}
