@@ -30,7 +30,12 @@ mod tests {
         services.sort();
         assert_eq!(
             services,
-            ["CorpusService", "ModelService", "RouterService", "TrainerService"]
+            [
+                "CorpusService",
+                "ModelService",
+                "RouterService",
+                "TrainerService"
+            ]
         );
     }
 
@@ -54,7 +59,11 @@ mod tests {
                 assert_eq!(enumeration.value[0].name(), format!("{prefix}_UNSPECIFIED"));
                 assert_eq!(enumeration.value[0].number(), 0);
                 for value in &enumeration.value {
-                    assert!(value.name().starts_with(&format!("{prefix}_")), "{}", value.name());
+                    assert!(
+                        value.name().starts_with(&format!("{prefix}_")),
+                        "{}",
+                        value.name()
+                    );
                 }
             }
             for service in &file.service {

@@ -82,6 +82,9 @@ mod tests {
     fn a_bad_filter_is_refused_by_name() {
         assert!(parse_filter("info,h2=warn").is_ok());
         let message = parse_filter("router=loud").unwrap_err().to_string();
-        assert!(message.starts_with("log.filter \"router=loud\": "), "{message}");
+        assert!(
+            message.starts_with("log.filter \"router=loud\": "),
+            "{message}"
+        );
     }
 }

@@ -1,0 +1,377 @@
+//! The query path: score every collection, merge, cut, explain.
+
+use std::sync::Arc;
+
+use futures::future::try_join_all;
+use futures::{StreamExt, TryStreamExt, stream};
+use moerag_retrieve::Views;
+use moerag_store::PassageRef;
+use tracing::debug;
+
+use super::encode::EncodedQuery;
+use super::engine::{Inner, RouterEngine};
+use super::score::{Request, Scored};
+use crate::domain::cut::{Cut, Ranked};
+use crate::domain::explain::{head_shares, sentence_weights, view_shares};
+use crate::domain::merge::{collection_shares, mean_by_share};
+use crate::domain::validate::{self, Violations};
+use crate::domain::{
+    AttendQuery, Attended, AttendedPassage, CollectionRoute, RouteQuery, Routed, RouterError,
+    ServedModel, Source, Stage, Stages, TypePrediction,
+};
+use crate::model_slot::LoadedModel;
+
+/// A passage on its way into a reply.
+struct Chosen {
+    collection: usize,
+    row: usize,
+    weight: f64,
+}
+
+impl RouterEngine {
+    /// Returns the passages a query attends to.
+    ///
+    /// # Errors
+    /// A bad query, an unknown collection, a store that does not answer, a full queue.
+    pub async fn attend(
+        &self,
+        query: &AttendQuery,
+        stages: &Stages,
+    ) -> Result<Attended, RouterError> {
+        let mut violations = Violations::new();
+        validate::attend(query, self.limits(), &mut violations);
+        violations.finish()?;
+        let _queued = self.inner.admission.queue(1)?;
+        self.attend_with(self.inner.models.take(), query, stages)
+            .await
+    }
+
+    /// The same for several queries, by one model. Replies are in the order of the queries.
+    ///
+    /// # Errors
+    /// As for [`RouterEngine::attend`]; one bad query refuses all.
+    pub async fn batch_attend(
+        &self,
+        queries: &[AttendQuery],
+        stages: &Stages,
+    ) -> Result<Vec<Attended>, RouterError> {
+        let mut violations = Violations::new();
+        let most = self.limits().batch;
+        violations.check((1..=most).contains(&queries.len()), "requests", || {
+            format!("has {} entries, must have 1 to {most}", queries.len())
+        });
+        for (i, query) in queries.iter().take(most).enumerate() {
+            violations.set_prefix(format!("requests[{i}]."));
+            validate::attend(query, self.limits(), &mut violations);
+        }
+        violations.finish()?;
+        let _queued = self.inner.admission.queue(queries.len())?;
+        let model = self.inner.models.take();
+        let width = self.inner.admission.batch_width();
+        // Each query has its own clock; the request's own one names the stage when the deadline
+        // passes.
+        let _guard = stages.enter(Stage::Attend);
+        let work: Vec<_> = queries
+            .iter()
+            .enumerate()
+            .map(|(i, query)| {
+                let model = Arc::clone(&model);
+                async move {
+                    let own = Stages::new();
+                    self.attend_with(model, query, &own)
+                        .await
+                        .map_err(|error| at(i, error))
+                }
+            })
+            .collect();
+        stream::iter(work).buffered(width).try_collect().await
+    }
+
+    /// Returns the decisions for a query.
+    ///
+    /// # Errors
+    /// As for [`RouterEngine::attend`].
+    pub async fn route(&self, query: &RouteQuery, stages: &Stages) -> Result<Routed, RouterError> {
+        let mut violations = Violations::new();
+        validate::route(query, self.limits(), &mut violations);
+        violations.finish()?;
+        let _queued = self.inner.admission.queue(1)?;
+        let _permit = self.inner.admission.run(stages).await?;
+        let model = self.inner.models.take();
+        let encoded = Arc::new(
+            self.encode_query(&query.text, query.truncate, stages)
+                .await?,
+        );
+        let request = Request {
+            model,
+            query: encoded,
+            routing: query.routing,
+            filter: query.filter.clone(),
+            stages: stages.clone(),
+        };
+        let scored = self.score_all(&request, &query.collections).await?;
+        Ok(self.routed(&request, &scored))
+    }
+
+    async fn attend_with(
+        &self,
+        model: Arc<LoadedModel>,
+        query: &AttendQuery,
+        stages: &Stages,
+    ) -> Result<Attended, RouterError> {
+        let _permit = self.inner.admission.run(stages).await?;
+        let encoded = Arc::new(
+            self.encode_query(&query.text, query.truncate, stages)
+                .await?,
+        );
+        let request = Request {
+            model,
+            query: encoded,
+            routing: query.routing,
+            filter: query.filter.clone(),
+            stages: stages.clone(),
+        };
+        let scored = self.score_all(&request, &query.collections).await?;
+        let shares = shares_of(&scored);
+        let chosen = choose(&scored, &shares, query);
+        let passages = self.fill(&request, &scored, &chosen).await?;
+        Ok(Attended {
+            attn_mass_returned: passages.iter().map(|p| p.attn_weight).sum(),
+            passages,
+            route: self.routed(&request, &scored),
+        })
+    }
+
+    /// Scores the named collections, or all that this router can serve. Sorted by name.
+    async fn score_all(
+        &self,
+        request: &Request,
+        names: &[String],
+    ) -> Result<Vec<Arc<Scored>>, RouterError> {
+        let mut names: Vec<Arc<str>> = if names.is_empty() {
+            self.servable().await?
+        } else {
+            names.iter().map(|name| name.as_str().into()).collect()
+        };
+        names.sort();
+        let scored = try_join_all(
+            names
+                .into_iter()
+                .map(|name| self.score_collection(request, name)),
+        );
+        Ok(scored.await?.into_iter().map(Arc::new).collect())
+    }
+
+    async fn servable(&self) -> Result<Vec<Arc<str>>, RouterError> {
+        let collections = self.inner.store.collections().await?;
+        Ok(collections
+            .into_iter()
+            .filter(|info| match self.inner.check_spec(&info.name, &info.spec) {
+                Ok(()) => true,
+                Err(reason) => {
+                    debug!(collection = info.name, %reason, "collection left out");
+                    false
+                }
+            })
+            .map(|info| info.name.into())
+            .collect())
+    }
+
+    fn routed(&self, request: &Request, scored: &[Arc<Scored>]) -> Routed {
+        let shares = shares_of(scored);
+        let collections: Vec<CollectionRoute> = scored
+            .iter()
+            .zip(&shares)
+            .map(|(scored, share)| collection_route(scored, *share))
+            .collect();
+        let mean = |part: fn(&CollectionRoute) -> &[f32]| {
+            mean_by_share(collections.iter().map(|c| (c.weight, part(c))))
+        };
+        let EncodedQuery {
+            token_count,
+            truncated,
+            ..
+        } = *request.query;
+        Routed {
+            heads: mean(|c| &c.heads),
+            query_type: TypePrediction {
+                posterior: mean(|c| &c.query_type.posterior),
+            },
+            model: self.served(&request.model, collections.iter().map(|c| c.source).min()),
+            collections,
+            token_count,
+            truncated,
+            timings: request.stages.timings(),
+        }
+    }
+
+    pub(super) fn served(&self, model: &LoadedModel, source: Option<Source>) -> ServedModel {
+        ServedModel {
+            version: model.version(),
+            source: source.unwrap_or_else(|| model.weakest_source()),
+            weights_digest: model.weights_digest().to_owned(),
+            space: self.inner.space().to_owned(),
+            key_spec: self.inner.config.key_spec.id(),
+        }
+    }
+
+    /// Fetches texts and sentence weights of the chosen passages.
+    async fn fill(
+        &self,
+        request: &Request,
+        scored: &[Arc<Scored>],
+        chosen: &[Chosen],
+    ) -> Result<Vec<AttendedPassage>, RouterError> {
+        if chosen.is_empty() {
+            return Ok(Vec::new());
+        }
+        let guard = request.stages.enter(Stage::Passages);
+        let fetched = try_join_all(scored.iter().enumerate().map(|(at, scored)| {
+            let refs: Vec<PassageRef> = chosen
+                .iter()
+                .filter(|c| c.collection == at)
+                .map(|c| scored.passage_ref(c.row).clone())
+                .collect();
+            async move {
+                if refs.is_empty() {
+                    return Ok(Vec::new());
+                }
+                self.inner.store.passages(&scored.collection, &refs).await
+            }
+        }))
+        .await?;
+        drop(guard);
+        let mut fetched: Vec<_> = fetched.into_iter().map(Vec::into_iter).collect();
+        let parts: Vec<_> = chosen
+            .iter()
+            .filter_map(|c| {
+                // A passage that was replaced since the search has no text to show.
+                let passage = fetched[c.collection].next()??;
+                Some((Arc::clone(&scored[c.collection]), c.row, c.weight, passage))
+            })
+            .collect();
+        let (inner, stages) = (Arc::clone(&self.inner), request.stages.clone());
+        let filled = self.inner.pool.run(move || {
+            let _guard = stages.enter(Stage::Sentences);
+            parts
+                .into_iter()
+                .filter_map(|(scored, row, weight, passage)| {
+                    explain(&inner, &scored, row, weight, passage)
+                })
+                .collect()
+        });
+        Ok(filled.await?)
+    }
+}
+
+fn shares_of(scored: &[Arc<Scored>]) -> Vec<f64> {
+    collection_shares(&scored.iter().map(|s| s.survivors.len()).collect::<Vec<_>>())
+}
+
+/// Ranks the passages of all collections together and cuts.
+fn choose(scored: &[Arc<Scored>], shares: &[f64], query: &AttendQuery) -> Vec<Chosen> {
+    let mut ranked: Vec<(Ranked<'_>, Chosen)> = Vec::new();
+    for (collection, (scored, share)) in scored.iter().zip(shares).enumerate() {
+        let Some(attention) = &scored.attention else {
+            continue;
+        };
+        for (row, weight) in attention.attn_weight.iter().enumerate() {
+            let weight = share * f64::from(*weight);
+            let at = scored.passage_ref(row);
+            let rank = Ranked {
+                weight,
+                collection: &scored.collection,
+                document_id: &at.document_id,
+                ordinal: at.ordinal,
+            };
+            ranked.push((
+                rank,
+                Chosen {
+                    collection,
+                    row,
+                    weight,
+                },
+            ));
+        }
+    }
+    ranked.sort_by(|a, b| a.0.order(&b.0));
+    let cut = Cut {
+        top_k: query.top_k as usize,
+        budget_tokens: query.context_budget_tokens.map(|n| n as usize),
+        min_weight: query.min_attn_weight.unwrap_or(0.0),
+    };
+    let length = cut.length(
+        ranked
+            .iter()
+            .map(|(_, c)| (c.weight, tokens_of(&scored[c.collection], c.row))),
+    );
+    ranked
+        .into_iter()
+        .take(length)
+        .map(|(_, chosen)| chosen)
+        .collect()
+}
+
+fn tokens_of(scored: &Scored, row: usize) -> usize {
+    scored.keys[row].token_ids.len()
+}
+
+fn explain(
+    inner: &Inner,
+    scored: &Scored,
+    row: usize,
+    attn_weight: f64,
+    passage: moerag_store::Passage,
+) -> Option<AttendedPassage> {
+    let attention = scored.attention.as_ref()?;
+    let heads = head_shares(attention, row);
+    let logit_weights = scored.model.logit_weights(&scored.collection);
+    let views = view_shares(&scored.views, row, &heads, logit_weights);
+    let scores = Views::new(&inner.codec, &scored.stats)
+        .sentence_scores(&scored.query, scored.features(row));
+    // Both lists come from the same split; a shorter one would only leave sentences out.
+    let known = scores.len().min(passage.sentences.len());
+    let weights = sentence_weights(&scores[..known]);
+    Some(AttendedPassage {
+        collection: Arc::clone(&scored.collection),
+        attn_weight,
+        heads,
+        views,
+        sentences: passage.sentences.iter().cloned().zip(weights).collect(),
+        token_count: tokens_of(scored, row),
+        passage,
+    })
+}
+
+fn collection_route(scored: &Scored, weight: f64) -> CollectionRoute {
+    let (heads, types) = match &scored.attention {
+        Some(attention) => (attention.head_weights.clone(), attention.types.clone()),
+        None => (Vec::new(), Vec::new()),
+    };
+    CollectionRoute {
+        collection: scored.collection.to_string(),
+        weight,
+        source: scored.source,
+        heads,
+        candidates: scored.candidates.len(),
+        scored: scored.survivors.len(),
+        stats_digest: scored.stats_digest.to_string(),
+        query_type: TypePrediction { posterior: types },
+    }
+}
+
+/// Names the query of a batch that failed.
+fn at(index: usize, error: RouterError) -> RouterError {
+    match error {
+        RouterError::Invalid(violations) => RouterError::Invalid(
+            violations
+                .into_iter()
+                .map(|mut violation| {
+                    violation.field = format!("requests[{index}].{}", violation.field);
+                    violation
+                })
+                .collect(),
+        ),
+        other => other,
+    }
+}

@@ -1,0 +1,172 @@
+//! Collections: list, look, delete, read back.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use moerag_retrieve::PassageFeatures;
+use moerag_store::{CollectionInfo, Passage};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::engine::{Inner, RouterEngine};
+use crate::domain::validate::{self, Violations};
+use crate::domain::{RouterError, Source};
+
+/// Largest number of passages in one page.
+const MAX_PAGE: u32 = 1000;
+/// Passages in a page without features.
+const DEFAULT_PAGE: u32 = 256;
+/// Passages in a page with features: about 25 KB each, and clients commonly refuse messages of
+/// more than 4 MiB.
+const DEFAULT_FEATURE_PAGE: u32 = 64;
+
+/// A page of a walk over a collection.
+#[derive(Debug)]
+pub struct PassagePage {
+    /// The passages, with their features if asked for.
+    pub records: Vec<(Passage, Option<PassageFeatures>)>,
+    /// Where the next page begins; `None` on the last.
+    pub next: Option<String>,
+    /// Digest of the corpus when the page was read.
+    pub corpus_digest: String,
+    /// Passages in the collection when the page was read.
+    pub total_passages: u64,
+}
+
+/// A walk over the passages of a collection.
+pub struct PassagePager {
+    engine: Arc<Inner>,
+    collection: String,
+    with_features: bool,
+    page_size: usize,
+    /// `None` once the last page was read.
+    cursor: Option<Option<String>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl RouterEngine {
+    /// All collections by name, each with the source of the weights that would serve it now.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn list_collections(&self) -> Result<Vec<(CollectionInfo, Source)>, RouterError> {
+        let model = self.inner.models.take();
+        let mut infos = self.inner.store.collections().await?;
+        infos.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(infos
+            .into_iter()
+            .map(|info| {
+                let source = model.source_of(&info.name);
+                (info, source)
+            })
+            .collect())
+    }
+
+    /// One collection.
+    ///
+    /// # Errors
+    /// It does not exist, or the store fails.
+    pub async fn get_collection(
+        &self,
+        name: &str,
+    ) -> Result<(CollectionInfo, Source), RouterError> {
+        check_name(name)?;
+        let info = self.inner.store.collection(name).await?;
+        let source = self.inner.models.take().source_of(name);
+        Ok((info, source))
+    }
+
+    /// Deletes documents. Returns how many there were, and which ids the collection did not have.
+    ///
+    /// # Errors
+    /// An unknown collection, or the store fails.
+    pub async fn delete_documents(
+        &self,
+        collection: &str,
+        ids: &[String],
+    ) -> Result<(usize, Vec<String>), RouterError> {
+        let mut violations = Violations::new();
+        validate::delete(collection, ids, &mut violations);
+        violations.finish()?;
+        let known: HashSet<String> = self
+            .inner
+            .store
+            .revisions(collection, ids)
+            .await?
+            .into_keys()
+            .collect();
+        let (found, mut missing): (Vec<String>, Vec<String>) =
+            ids.iter().cloned().partition(|id| known.contains(id));
+        missing.sort();
+        missing.dedup();
+        // Deleting an empty list still tells whether the collection exists.
+        let deleted = self
+            .inner
+            .store
+            .delete_documents(collection, &found)
+            .await?;
+        Ok((deleted, missing))
+    }
+
+    /// Begins a walk over the passages of a collection. `page_size` 0 means a good one.
+    ///
+    /// # Errors
+    /// An unknown collection, a page that is too large, no free stream.
+    pub async fn passages(
+        &self,
+        collection: &str,
+        with_features: bool,
+        cursor: Option<String>,
+        page_size: u32,
+    ) -> Result<PassagePager, RouterError> {
+        let mut violations = Violations::new();
+        validate::collection(collection, &mut violations);
+        violations.check(page_size <= MAX_PAGE, "page_size", || {
+            format!("is {page_size}, must be 0 to {MAX_PAGE}")
+        });
+        violations.finish()?;
+        self.inner.store.collection(collection).await?;
+        let page_size = match (page_size, with_features) {
+            (0, true) => DEFAULT_FEATURE_PAGE,
+            (0, false) => DEFAULT_PAGE,
+            (size, _) => size,
+        };
+        Ok(PassagePager {
+            _permit: self.inner.admission.passage_stream()?,
+            engine: Arc::clone(&self.inner),
+            collection: collection.to_owned(),
+            with_features,
+            page_size: page_size as usize,
+            cursor: Some(cursor),
+        })
+    }
+}
+
+impl PassagePager {
+    /// The next page, or `None` after the last. A collection without passages has one empty page.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn next(&mut self) -> Result<Option<PassagePage>, RouterError> {
+        let Some(cursor) = self.cursor.take() else {
+            return Ok(None);
+        };
+        let store = &self.engine.store;
+        let page = store
+            .scroll(&self.collection, cursor, self.page_size, self.with_features)
+            .await?;
+        let info = store.collection(&self.collection).await?;
+        self.cursor = page.next.clone().map(Some);
+        Ok(Some(PassagePage {
+            records: page.records,
+            next: page.next,
+            corpus_digest: info.corpus_digest,
+            total_passages: info.passages,
+        }))
+    }
+}
+
+fn check_name(name: &str) -> Result<(), RouterError> {
+    let mut violations = Violations::new();
+    validate::collection(name, &mut violations);
+    violations.finish()
+}

@@ -1,0 +1,231 @@
+//! A query against one collection: everything before the cut.
+
+use std::sync::Arc;
+
+use moerag_model::{AttendInput, Attention, Routing};
+use moerag_retrieve::lex::LexQuery;
+use moerag_retrieve::{
+    CheapCandidate, CorpusStats, FeaturesRef, KeyBlock, QueryFeatures, VIEW_COUNT, ViewMatrix,
+    Views, feedback_vector, gate_inputs, prune,
+};
+use moerag_store::{Candidate, CandidateQuery, Filter, PassageRef};
+use ndarray::Array2;
+
+use super::encode::EncodedQuery;
+use super::engine::RouterEngine;
+use crate::domain::{AttendQuery, RouterError, Source, Stage, Stages};
+use crate::model_slot::LoadedModel;
+
+/// A query scored against one collection. Rows of `views`, `attention` and `keys` belong to
+/// `survivors`, in their order.
+#[derive(Clone, Debug)]
+pub struct Scored {
+    /// The collection.
+    pub collection: Arc<str>,
+    /// The model that scored.
+    pub model: Arc<LoadedModel>,
+    /// Where its weights for this collection come from.
+    pub source: Source,
+    /// The query, with this collection's terms.
+    pub query: Arc<QueryFeatures>,
+    /// The collection's statistics.
+    pub stats: Arc<CorpusStats>,
+    /// Their digest.
+    pub stats_digest: Arc<str>,
+    /// Union of the dense and the lexical list, by (document id, ordinal).
+    pub candidates: Vec<Candidate>,
+    /// Indices of the candidates that survived pruning, ascending.
+    pub survivors: Vec<usize>,
+    /// Keys of the survivors.
+    pub keys: Vec<Arc<KeyBlock>>,
+    /// Views of the survivors, `[n, 13]`.
+    pub views: ViewMatrix,
+    /// Inputs of the gate, `[56]`; empty without survivors.
+    pub gate_inputs: Vec<f32>,
+    /// The model's attention over the survivors; `None` without any.
+    pub attention: Option<Attention>,
+}
+
+impl Scored {
+    /// The passage of survivor `row`.
+    pub fn passage_ref(&self, row: usize) -> &PassageRef {
+        &self.candidates[self.survivors[row]].at
+    }
+
+    /// Features of survivor `row`.
+    pub fn features(&self, row: usize) -> FeaturesRef<'_> {
+        let candidate = &self.candidates[self.survivors[row]];
+        FeaturesRef {
+            vector: &candidate.vector,
+            lex: &candidate.lex,
+            keys: &self.keys[row],
+        }
+    }
+
+    /// Dense and BM25 score of every candidate, before pruning: what rank fusion needs.
+    pub fn cheap_scores(&self) -> Vec<(f32, f32)> {
+        let mut lexical = LexQuery::new(&self.query.terms, &self.stats);
+        self.candidates
+            .iter()
+            .map(|candidate| {
+                let dense = dot(&self.query.vector, &candidate.vector);
+                (dense, lexical.score(&candidate.lex, None).bm25)
+            })
+            .collect()
+    }
+}
+
+/// What is the same for all collections of a request.
+#[derive(Clone)]
+pub(super) struct Request {
+    pub(super) model: Arc<LoadedModel>,
+    pub(super) query: Arc<EncodedQuery>,
+    pub(super) routing: Routing,
+    pub(super) filter: Filter,
+    pub(super) stages: Stages,
+}
+
+impl RouterEngine {
+    /// Scores a query against one collection, without the cut and without texts. The query's own
+    /// list of collections is not looked at.
+    ///
+    /// # Errors
+    /// A query that is too long, an unknown or unfit collection, a store that does not answer.
+    pub async fn score(
+        &self,
+        query: &AttendQuery,
+        collection: &str,
+    ) -> Result<Scored, RouterError> {
+        let stages = Stages::new();
+        let request = Request {
+            model: self.inner.models.take(),
+            query: Arc::new(
+                self.encode_query(&query.text, query.truncate, &stages)
+                    .await?,
+            ),
+            routing: query.routing,
+            filter: query.filter.clone(),
+            stages,
+        };
+        self.score_collection(&request, collection.into()).await
+    }
+
+    pub(super) async fn score_collection(
+        &self,
+        request: &Request,
+        collection: Arc<str>,
+    ) -> Result<Scored, RouterError> {
+        let inner = &self.inner;
+        let stages = &request.stages;
+        let known = inner.known(&collection).await?;
+        let config = request.model.view_config().clone();
+        let query = Arc::new(request.query.features(&known.analyzer));
+
+        let guard = stages.enter(Stage::Candidates);
+        let stats = inner.store.stats(&collection).await?;
+        let wanted = CandidateQuery::new(
+            &query,
+            &stats,
+            config.candidates_per_list,
+            request.filter.clone(),
+        );
+        let candidates = Arc::new(inner.store.candidates(&collection, &wanted).await?);
+        drop(guard);
+
+        let guard = stages.enter(Stage::Prune);
+        let (q, s, c) = (
+            Arc::clone(&query),
+            Arc::clone(&stats),
+            Arc::clone(&candidates),
+        );
+        let (engine, name) = (Arc::clone(inner), Arc::clone(&collection));
+        let (survivors, feedback, stats_digest) = inner
+            .pool
+            .run(move || {
+                let cheap: Vec<CheapCandidate<'_>> = c
+                    .iter()
+                    .map(|c| CheapCandidate {
+                        vector: &c.vector,
+                        lex: &c.lex,
+                    })
+                    .collect();
+                let vectors: Vec<&[f32]> = c.iter().map(|c| &*c.vector).collect();
+                let survivors = prune(&q, &cheap, &s, &config, None);
+                (
+                    survivors,
+                    feedback_vector(&q, &vectors),
+                    engine.stats_digest(&name, &s),
+                )
+            })
+            .await?;
+        drop(guard);
+
+        let guard = stages.enter(Stage::Features);
+        let wanted: Vec<PassageRef> = survivors
+            .iter()
+            .map(|i| candidates[*i].at.clone())
+            .collect();
+        let found = if wanted.is_empty() {
+            Vec::new()
+        } else {
+            inner.store.keys(&collection, &wanted).await?
+        };
+        // A passage that was replaced since the search is not there any more.
+        let (survivors, keys): (Vec<usize>, Vec<Arc<KeyBlock>>) = survivors
+            .into_iter()
+            .zip(found)
+            .filter_map(|(i, keys)| Some((i, keys?)))
+            .unzip();
+        drop(guard);
+
+        let mut scored = Scored {
+            source: request.model.source_of(&collection),
+            collection,
+            model: Arc::clone(&request.model),
+            query,
+            stats,
+            stats_digest,
+            candidates: Arc::unwrap_or_clone(candidates),
+            survivors,
+            keys,
+            views: ViewMatrix::new(Array2::zeros((0, VIEW_COUNT))),
+            gate_inputs: Vec::new(),
+            attention: None,
+        };
+        if scored.survivors.is_empty() {
+            return Ok(scored);
+        }
+        let (engine, stages, routing) = (Arc::clone(inner), stages.clone(), request.routing);
+        inner
+            .pool
+            .run(move || {
+                {
+                    let _guard = stages.enter(Stage::Views);
+                    let views = Views::new(&engine.codec, &scored.stats);
+                    let passages: Vec<FeaturesRef<'_>> = (0..scored.survivors.len())
+                        .map(|row| scored.features(row))
+                        .collect();
+                    scored.views = views.compute(&scored.query, &feedback, &passages, None);
+                    scored.gate_inputs = gate_inputs(&scored.views, &scored.query, &scored.stats);
+                }
+                let _guard = stages.enter(Stage::Attend);
+                let input = AttendInput {
+                    z: scored.views.z.view(),
+                    gate_inputs: &scored.gate_inputs,
+                    query_vector: &scored.query.vector,
+                };
+                let attention = scored
+                    .model
+                    .model_for(&scored.collection)
+                    .attend(&input, routing)
+                    .map_err(|error| RouterError::internal("attending", error))?;
+                scored.attention = Some(attention);
+                Ok(scored)
+            })
+            .await?
+    }
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
+}
