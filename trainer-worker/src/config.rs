@@ -1,0 +1,288 @@
+//! Configuration of the worker (DESIGN.md section 6: flags > environment > TOML > defaults).
+//!
+//! Names that the router has too mean the same here, so that one file or environment serves both;
+//! what is the trainer's alone goes into the section `trainer`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+use moerag_encoder::DeviceKind;
+use moerag_runtime::{ConfigError, Loaded, Sources, TelemetryConfig, config};
+use serde::{Deserialize, Serialize};
+
+use crate::train::TrainConfig;
+use crate::worker::RetrainConfig;
+
+/// Section of this process in files and variables.
+const SECTION: &str = "trainer";
+/// Top-level names of other processes.
+const ELSEWHERE: [&str; 9] = [
+    "router", "cli", "eval", "test", "trainer_url", "limits", "permits", "ingest",
+    "health_interval_millis",
+];
+
+/// Learns heads and gate from documents alone and publishes them
+///
+/// Every setting can also be given in a TOML file or as a variable: `retrain.enabled` is
+/// MOERAG_TRAINER__RETRAIN__ENABLED. Flags win over variables, variables over the file.
+#[derive(Clone, Debug, Default, Parser)]
+#[command(name = "trainer-worker", version, max_term_width = 100)]
+pub struct Args {
+    /// TOML file with settings
+    #[arg(long, env = "MOERAG_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address to listen on; port 0 chooses a free one [default: 127.0.0.1:50052]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub listen: Option<String>,
+    /// File to which the actual address is written once the trainer listens
+    #[arg(long, value_name = "FILE")]
+    pub address_file: Option<PathBuf>,
+    /// Address of the router whose passages are learned from [default: http://127.0.0.1:50051]
+    #[arg(long, value_name = "URL")]
+    pub router_url: Option<String>,
+    /// Directory of the data; checkpoints lie below it [default: $XDG_DATA_HOME/moerag]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Directory of the encoder's files [default: where `moerag model fetch` puts them]
+    #[arg(long, value_name = "DIR")]
+    pub encoder_dir: Option<PathBuf>,
+    /// Device to encode and train on: flex, ndarray or wgpu [default: flex]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// Read passages from a Qdrant server (qdrant) instead of the router (embedded)
+    #[arg(long, value_name = "KIND")]
+    pub store_kind: Option<String>,
+    /// Address of a Qdrant server's gRPC port
+    #[arg(long, value_name = "URL")]
+    pub store_url: Option<String>,
+    /// Checkpoint store: file:///..., s3://... or a directory [default: checkpoints in the data directory]
+    #[arg(long, value_name = "URL")]
+    pub checkpoints_url: Option<String>,
+    /// Seed of trainings that bring none [default: 0]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+impl Args {
+    /// The layers of configuration that these flags and the environment give.
+    #[must_use]
+    pub fn sources(&self) -> Sources {
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string());
+        sources()
+            .file(self.config.clone())
+            .process_env()
+            .flag("listen", self.listen.as_ref())
+            .flag("address_file", path(&self.address_file))
+            .flag("router_url", self.router_url.as_ref())
+            .flag("data_dir", path(&self.data_dir))
+            .flag("encoder_dir", path(&self.encoder_dir))
+            .flag("device", self.device.as_ref())
+            .flag("store.kind", self.store_kind.as_ref())
+            .flag("store.url", self.store_url.as_ref())
+            .flag("checkpoints.url", self.checkpoints_url.as_ref())
+            .flag("train.seed", self.seed)
+    }
+}
+
+/// Settings of the worker.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WorkerConfig {
+    /// Address to listen on; port 0 chooses a free one.
+    pub listen: SocketAddr,
+    /// File to which the actual address is written once the trainer listens.
+    pub address_file: Option<PathBuf>,
+    /// Address of the router.
+    pub router_url: String,
+    /// Directory of the data of a deployment on one machine. By default `$XDG_DATA_HOME/moerag`.
+    pub data_dir: Option<PathBuf>,
+    /// Directory of the encoder's files; by default where `moerag model fetch` puts them.
+    pub encoder_dir: Option<PathBuf>,
+    /// Device to encode and train on.
+    pub device: DeviceKind,
+    /// Where passages come from.
+    pub store: StoreConfig,
+    /// Where versions go.
+    pub checkpoints: CheckpointConfig,
+    /// Threads for training; 0: as many as cores.
+    pub threads: usize,
+    /// Versions kept after a publish; 0: all.
+    pub keep_versions: usize,
+    /// Milliseconds that open calls have to end after a signal.
+    pub drain_millis: u64,
+    /// How to train.
+    pub train: TrainConfig,
+    /// When to train unasked.
+    pub retrain: RetrainConfig,
+    /// Logs.
+    pub log: TelemetryConfig,
+}
+
+/// Where passages come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreConfig {
+    /// Kind of the router's store: an embedded one is read through the router, which alone may open
+    /// it, a Qdrant server directly.
+    pub kind: StoreKind,
+    /// Address of a Qdrant server's gRPC port.
+    pub url: Option<String>,
+    /// Its key.
+    pub api_key: Option<String>,
+}
+
+/// Kind of a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoreKind {
+    /// In the router's process.
+    #[default]
+    Embedded,
+    /// A Qdrant server or cluster.
+    Qdrant,
+}
+
+/// Where versions go.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CheckpointConfig {
+    /// `file:///…`, `s3://…` or a directory; by default `checkpoints` under `data_dir`.
+    pub url: Option<String>,
+    /// Milliseconds between two looks at it: the router's, accepted here for shared files.
+    pub poll_interval_millis: Option<u64>,
+}
+
+impl Default for WorkerConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 50052)),
+            address_file: None,
+            router_url: "http://127.0.0.1:50051".to_owned(),
+            data_dir: None,
+            encoder_dir: None,
+            device: DeviceKind::default(),
+            store: StoreConfig::default(),
+            checkpoints: CheckpointConfig::default(),
+            threads: 0,
+            keep_versions: 20,
+            drain_millis: 10_000,
+            train: TrainConfig::default(),
+            retrain: RetrainConfig::default(),
+            log: TelemetryConfig::default(),
+        }
+    }
+}
+
+impl WorkerConfig {
+    /// Address of the checkpoint store.
+    #[must_use]
+    pub fn checkpoint_url(&self) -> String {
+        self.checkpoints.url.clone().unwrap_or_else(|| {
+            let data = self.data_dir.clone().unwrap_or_else(default_data_dir);
+            data.join("checkpoints").display().to_string()
+        })
+    }
+}
+
+/// Sources with this process's section; flags are added by the caller.
+fn sources() -> Sources {
+    Sources::new(SECTION, &ELSEWHERE)
+}
+
+/// Reads and checks the configuration.
+///
+/// # Errors
+/// The first setting that is unknown, of the wrong type or out of range, with where it was set.
+pub fn read(sources: &Sources) -> Result<WorkerConfig, ConfigError> {
+    let loaded: Loaded<WorkerConfig> = config::load(sources)?;
+    check(&loaded)?;
+    let mut config = loaded.value;
+    config.train.device = config.device;
+    Ok(config)
+}
+
+fn check(loaded: &Loaded<WorkerConfig>) -> Result<(), ConfigError> {
+    let c = &loaded.value;
+    if let Err(crate::TrainError::Config { field, reason }) = c.train.validate() {
+        return Err(loaded.invalid(field, reason));
+    }
+    if !(c.retrain.changed_share > 0.0 && c.retrain.changed_share.is_finite()) {
+        return Err(loaded.invalid("retrain.changed_share", "use a share above 0, such as 0.2"));
+    }
+    if c.retrain.poll_secs == 0 {
+        return Err(loaded.invalid("retrain.poll_secs", "must be at least 1"));
+    }
+    if c.threads > 1024 {
+        return Err(loaded.invalid("threads", "use at most 1024, or 0 for all cores"));
+    }
+    match (c.store.kind, &c.store.url) {
+        (StoreKind::Qdrant, None) => {
+            Err(loaded.invalid("store.url", "must be set for store.kind = qdrant"))
+        }
+        (StoreKind::Embedded, Some(_)) => {
+            Err(loaded.invalid("store.url", "is only for store.kind = qdrant"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn default_data_dir() -> PathBuf {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("XDG_DATA_HOME")
+        .or_else(|| Some(set("HOME")?.join(".local/share")))
+        .unwrap_or_default()
+        .join("moerag")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn error(env: &[(&str, &str)]) -> String {
+        read(&sources().env(env.iter().copied())).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn defaults_are_good() {
+        let config = read(&sources()).unwrap();
+        assert_eq!(config.train, TrainConfig::default());
+        assert_eq!(config.retrain, RetrainConfig::default());
+        assert_eq!(config.listen.to_string(), "127.0.0.1:50052");
+        assert!(config.checkpoint_url().ends_with("moerag/checkpoints"));
+    }
+
+    #[test]
+    fn shared_settings_are_read_and_the_routers_are_left_alone() {
+        let env = [
+            ("MOERAG_DEVICE", "ndarray"),
+            ("MOERAG_TRAINER__TRAIN__SYNTHETIC_QUERIES", "600"),
+            ("MOERAG_TRAINER__TRAIN__OPTIM__EPOCHS", "3"),
+            ("MOERAG_ROUTER__LISTEN", "x"),
+            ("MOERAG_LIMITS__BATCH", "7"),
+            ("MOERAG_CHECKPOINTS__POLL_INTERVAL_MILLIS", "50"),
+            ("MOERAG_DATA_DIR", "/data"),
+        ];
+        let config = read(&sources().env(env).flag("train.seed", Some(5))).unwrap();
+        assert_eq!((config.train.device, config.train.seed), (DeviceKind::Ndarray, 5));
+        assert_eq!((config.train.synthetic_queries, config.train.optim.epochs), (600, 3));
+        assert_eq!(config.checkpoint_url(), "/data/checkpoints");
+    }
+
+    #[test]
+    fn senseless_values_are_refused_by_name() {
+        for (name, value, part) in [
+            ("MOERAG_TRAINER__TRAIN__HELD_OUT_SHARE", "1.5", "below 0.9"),
+            ("MOERAG_TRAINER__RETRAIN__POLL_SECS", "0", "at least 1"),
+            ("MOERAG_DEVICE", "abacus", "`device`"),
+            ("MOERAG_STORE__KIND", "qdrant", "`store.url`: must be set"),
+            ("MOERAG_TRAINER__TRAIN__EPOCH", "3", "unknown setting"),
+        ] {
+            let message = error(&[(name, value)]);
+            assert!(message.contains(name) || message.contains("default"), "{message}");
+            assert!(message.contains(part), "{message}");
+        }
+    }
+}

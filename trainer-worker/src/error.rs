@@ -1,0 +1,65 @@
+//! What can go wrong in training.
+
+use thiserror::Error;
+
+/// Error of snapshot, synthesis, training and publishing.
+#[derive(Debug, Error)]
+pub enum TrainError {
+    /// The caller asked to stop.
+    #[error("training was cancelled")]
+    Cancelled,
+    /// The collection does not exist at the source.
+    #[error("collection {name:?} does not exist; ingest documents into it first")]
+    UnknownCollection {
+        /// Asked for.
+        name: String,
+    },
+    /// The source of passages did not answer.
+    #[error("passages of {source_name}: {reason}")]
+    Source {
+        /// Router address or store.
+        source_name: String,
+        /// What happened and what to do.
+        reason: String,
+    },
+    /// The corpus was made with another encoder or key spec than this worker has.
+    #[error("collection {name:?} has {field} {found:?} but this worker reads {expected:?}; {remedy}")]
+    Mismatch {
+        /// Collection.
+        name: String,
+        /// What differs.
+        field: &'static str,
+        /// Of the collection.
+        found: String,
+        /// Of the worker.
+        expected: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// The encoder failed.
+    #[error("encoding the synthetic queries: {0}")]
+    Encoder(#[from] moerag_encoder::EncoderError),
+    /// The model crate failed (device, shapes).
+    #[error("training the model: {0}")]
+    Model(#[from] moerag_model::ModelError),
+    /// The checkpoint store failed.
+    #[error("checkpoint store: {0}")]
+    Checkpoint(#[from] moerag_checkpoint::CheckpointError),
+    /// The loss left the finite numbers.
+    #[error("the training loss is not finite in epoch {epoch}; lower train.learning_rate")]
+    Diverged {
+        /// Epoch, from 1.
+        epoch: usize,
+    },
+    /// A setting cannot work.
+    #[error("{field}: {reason}")]
+    Config {
+        /// Setting.
+        field: &'static str,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// A bug: the training panicked.
+    #[error("training stopped unexpectedly: {0}")]
+    Internal(String),
+}

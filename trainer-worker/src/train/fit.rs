@@ -1,0 +1,93 @@
+//! The training loop: classifiers first, then heads and gate (RECIPE.md, "Loss").
+
+use moerag_model::{
+    CollectionWeights, Dropout, Example, GateFeatures, LinearClassifier, MixtureTrainer,
+    QUERY_TYPES, epoch_order,
+};
+use ndarray::Array2;
+use tokio_util::sync::CancellationToken;
+
+use super::TrainConfig;
+use super::data::{TrainingData, TrainingQuery};
+use crate::error::TrainError;
+use crate::progress::{Progress, Stage, StageClock};
+
+/// Weights and how the loss went.
+pub(crate) struct Fitted {
+    pub(crate) weights: CollectionWeights,
+    /// Mean loss of the first epoch, nats.
+    pub(crate) first_loss: f32,
+    /// Mean loss of the last epoch, nats.
+    pub(crate) last_loss: f32,
+}
+
+/// Trains on the queries that are not held out.
+pub(crate) fn fit(
+    data: &TrainingData,
+    config: &TrainConfig,
+    progress: &dyn Progress,
+    cancel: &CancellationToken,
+) -> Result<Fitted, TrainError> {
+    let rows: Vec<&TrainingQuery> = data.training().collect();
+    let optim = &config.optim;
+    let steps = rows.len().div_ceil(optim.batch_size) * optim.epochs;
+    let clock = StageClock::start(Stage::Train, steps, progress);
+
+    let inputs: Vec<Vec<f32>> =
+        rows.iter().map(|row| row.example.gate_inputs().to_vec()).collect();
+    let levels: Vec<usize> = rows.iter().map(|row| row.query.level.index()).collect();
+    let features = GateFeatures::fit(&inputs, &levels, &config.levels, config.seed)?;
+    stop_if(cancel)?;
+    let types = fit_types(&rows, config)?;
+    stop_if(cancel)?;
+
+    let start = CollectionWeights::start(config.seed, &features, types.as_ref());
+    let mut trainer = MixtureTrainer::new(&start, config.device, optim, &config.loss)?;
+    let mut dropout = Dropout::new(optim.dropout, config.seed)?;
+    let examples: Vec<&Example> = rows.iter().map(|row| &row.example).collect();
+    let (mut first_loss, mut last_loss) = (f32::NAN, f32::NAN);
+    let mut step = 0;
+    for epoch in 0..optim.epochs {
+        let (mut sum, mut seen) = (0.0, 0);
+        for order in epoch_order(examples.len(), config.seed, epoch).chunks(optim.batch_size) {
+            stop_if(cancel)?;
+            let batch: Vec<&Example> = order.iter().map(|row| examples[*row]).collect();
+            let loss = trainer.step(&batch, &mut dropout)?;
+            if !loss.total.is_finite() {
+                return Err(TrainError::Diverged { epoch: epoch + 1 });
+            }
+            sum += loss.total * batch.len() as f32;
+            seen += batch.len();
+            step += 1;
+            clock.advance(step, Some(sum / seen as f32));
+        }
+        last_loss = sum / seen.max(1) as f32;
+        if epoch == 0 {
+            first_loss = last_loss;
+        }
+    }
+    Ok(Fitted { weights: trainer.weights()?, first_loss, last_loss })
+}
+
+/// The query-type classifier on the pooled vectors; `None` without queries.
+fn fit_types(
+    rows: &[&TrainingQuery],
+    config: &TrainConfig,
+) -> Result<Option<LinearClassifier>, TrainError> {
+    let dim = rows.first().map_or(0, |row| row.type_vector.len());
+    if dim == 0 {
+        return Ok(None);
+    }
+    let mut vectors = Array2::zeros((rows.len(), dim));
+    for (mut target, row) in vectors.rows_mut().into_iter().zip(rows) {
+        target.assign(&ndarray::aview1(&row.type_vector));
+    }
+    let labels: Vec<usize> = rows.iter().map(|row| row.query.query_type).collect();
+    let fitted =
+        LinearClassifier::fit(&vectors, &labels, QUERY_TYPES.len(), &config.types, config.seed)?;
+    Ok(Some(fitted))
+}
+
+fn stop_if(cancel: &CancellationToken) -> Result<(), TrainError> {
+    if cancel.is_cancelled() { Err(TrainError::Cancelled) } else { Ok(()) }
+}
