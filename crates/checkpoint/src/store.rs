@@ -3,6 +3,7 @@
 //! Reads go through `object_store` everywhere. Writes differ: a directory has rename and locks but
 //! no conditional update, an object store the other way round (`local.rs`, `publish.rs`).
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -24,12 +25,19 @@ const MAX_CURRENT: u64 = 64 << 10;
 const LISTING_READS: usize = 8;
 
 /// A place where versions are published and read. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct CheckpointStore {
     pub(crate) objects: Arc<dyn ObjectStore>,
     pub(crate) prefix: Path,
     /// The directory, for the writes of a `file://` store.
     pub(crate) local: Option<PathBuf>,
+}
+
+impl fmt::Debug for CheckpointStore {
+    /// The address only: an object store's own form may hold credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CheckpointStore({}/{})", self.objects, self.prefix)
+    }
 }
 
 /// An entry under `versions/` that is not a usable version.

@@ -170,40 +170,35 @@ impl CollectionWeights {
         }
     }
 
-    /// Where training starts: the prior with the gate's linear layer drawn from a uniform
+    /// The prior with a collection's own standardiser and classifiers: what is published when
+    /// training does not beat the prior (DESIGN.md section 4), so that levels and query types are
+    /// predicted all the same.
+    pub fn fallback(features: &GateFeatures, types: Option<&LinearClassifier>) -> Self {
+        let mut weights = Self::prior();
+        let mut put = |name: &'static str, data: &[f32]| {
+            weights.tensor_mut(name).data = data.to_vec();
+        };
+        put(names::STANDARD_MEAN, &features.standardiser.mean);
+        put(names::STANDARD_SD, &features.standardiser.sd);
+        put(names::LEVEL_WEIGHT, &features.levels.weight);
+        put(names::LEVEL_BIAS, &features.levels.bias);
+        if let Some(types) = types {
+            put(names::TYPE_WEIGHT, &types.weight);
+            put(names::TYPE_BIAS, &types.bias);
+            weights.tensor_mut(names::TYPE_WEIGHT).shape = vec![QUERY_TYPES.len(), types.inputs];
+        }
+        weights
+    }
+
+    /// Where training starts: the fallback with the gate's linear layer drawn from a uniform
     /// distribution of .01 / sqrt(62) (RECIPE.md, "Router"). Drawn on the host, so that a seed
     /// means the same on every device.
     pub fn start(seed: u64, features: &GateFeatures, types: Option<&LinearClassifier>) -> Self {
-        let mut weights = Self::prior();
+        let mut weights = Self::fallback(features, types);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let bound = 0.01 / (GATE_FEATURES as f32).sqrt();
         for value in &mut weights.tensor_mut(names::GATE_WEIGHT).data {
             *value = rng.random_range(-bound..bound);
-        }
-        weights
-            .tensor_mut(names::STANDARD_MEAN)
-            .data
-            .clone_from(&features.standardiser.mean);
-        weights
-            .tensor_mut(names::STANDARD_SD)
-            .data
-            .clone_from(&features.standardiser.sd);
-        weights
-            .tensor_mut(names::LEVEL_WEIGHT)
-            .data
-            .clone_from(&features.levels.weight);
-        weights
-            .tensor_mut(names::LEVEL_BIAS)
-            .data
-            .clone_from(&features.levels.bias);
-        if let Some(types) = types {
-            let weight = weights.tensor_mut(names::TYPE_WEIGHT);
-            weight.shape = vec![QUERY_TYPES.len(), types.inputs];
-            weight.data.clone_from(&types.weight);
-            weights
-                .tensor_mut(names::TYPE_BIAS)
-                .data
-                .clone_from(&types.bias);
         }
         weights
     }

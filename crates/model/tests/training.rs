@@ -232,6 +232,18 @@ fn query_types_come_from_the_query_vector() {
     let (_, features) = toy();
     let weights = CollectionWeights::start(0, &features, Some(&types));
     assert_eq!(weights.query_dim(), 16);
+    let fallback = CollectionWeights::fallback(&features, Some(&types));
+    let differing: Vec<&String> = weights
+        .tensors()
+        .iter()
+        .filter(|(name, tensor)| fallback.tensors()[*name] != **tensor)
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(
+        differing,
+        [names::GATE_WEIGHT],
+        "training starts at the fallback"
+    );
     let model = moerag_model::CollectionModel::load(&weights, DeviceKind::Flex).unwrap();
     let z = Array2::zeros((2, NUM_VIEWS));
     let query = vectors.row(5).to_vec();
