@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             start.elapsed()
         )?;
 
-        let queries: Vec<String> = (0..200).map(|i| query(i)).collect();
+        let queries: Vec<String> = (0..200).map(query).collect();
         let mut times = Vec::new();
         let cpu = cpu_time();
         for query in &queries {

@@ -33,14 +33,15 @@ pub(crate) trait Reply: Clone + Send + 'static {
     fn send(&self, part: Part);
 }
 
-impl Reply for mpsc::Sender<Part> {
+impl Reply for mpsc::SyncSender<Part> {
     fn is_open(&self) -> bool {
         true
     }
 
     fn send(&self, part: Part) {
-        // The receiver leaves after the first error; later parts have no reader.
-        let _ = mpsc::Sender::send(self, part);
+        // Never full (see `most_parts`); the receiver leaves after the first error, and later parts
+        // have no reader.
+        let _ = self.try_send(part);
     }
 }
 
@@ -126,7 +127,7 @@ impl Encoder {
         texts: &[T],
         options: &EncodeOptions<'_>,
     ) -> Result<Vec<Encoding>, EncoderError> {
-        let (sender, receiver) = mpsc::channel();
+        let (sender, receiver) = mpsc::sync_channel(most_parts(texts.len()));
         self.request(options).run(texts, sender)?;
         let mut gathered = Gathered::new(texts.len());
         while !gathered.is_complete() {
@@ -246,6 +247,12 @@ fn run_batch(network: &Network, batch: Vec<Item>, wanted: Wanted) -> Part {
             "the forward pass panicked; its message is in the log".into(),
         ))
     })
+}
+
+/// The most parts that a request of this many texts sends: its batches and one error, so that a
+/// worker never waits for a reader.
+pub(crate) fn most_parts(texts: usize) -> usize {
+    texts + 1
 }
 
 /// The error of a request whose workers went away.

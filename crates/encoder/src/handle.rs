@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::encoder::{Encoder, Gathered, Part, Reply, lost};
+use crate::encoder::{Encoder, Gathered, Part, Reply, lost, most_parts};
 use crate::encoding::{EncodeOptions, Encoding, TextKind};
 use crate::error::EncoderError;
 
@@ -24,14 +24,14 @@ pub struct EncoderHandle {
     bulk: Arc<Semaphore>,
 }
 
-impl Reply for mpsc::UnboundedSender<Part> {
+impl Reply for mpsc::Sender<Part> {
     fn is_open(&self) -> bool {
         !self.is_closed()
     }
 
     fn send(&self, part: Part) {
-        // The request's future was dropped: nobody wants the part.
-        let _ = mpsc::UnboundedSender::send(self, part);
+        // Never full (see `most_parts`); closed when the request's future was dropped.
+        let _ = self.try_send(part);
     }
 }
 
@@ -66,7 +66,7 @@ impl EncoderHandle {
         };
         let _permit = lane.acquire().await.map_err(|_| EncoderError::Closed)?;
         let mut gathered = Gathered::new(texts.len());
-        let (sender, mut receiver) = mpsc::unbounded_channel();
+        let (sender, mut receiver) = mpsc::channel(most_parts(texts.len()));
         self.encoder.request(&options).queue(texts, sender)?;
         while !gathered.is_complete() {
             let part = receiver.recv().await.ok_or_else(lost)?;

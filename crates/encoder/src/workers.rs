@@ -197,15 +197,15 @@ mod tests {
     fn an_interactive_job_does_not_wait_for_bulk_work() {
         let workers = Workers::start(1, true).unwrap();
         let submitter = workers.submitter();
-        let (release, blocked) = mpsc::channel::<()>();
-        let (started, has_started) = mpsc::channel();
+        let (release, blocked) = mpsc::sync_channel::<()>(1);
+        let (started, has_started) = mpsc::sync_channel(1);
         let block = Box::new(move || {
             started.send(()).unwrap();
             let _ = blocked.recv_timeout(LONG);
         });
         submitter.submit(Lane::Bulk, block).unwrap();
         has_started.recv_timeout(LONG).unwrap();
-        let (done, is_done) = mpsc::channel();
+        let (done, is_done) = mpsc::sync_channel(1);
         submitter
             .submit(Lane::Interactive, Box::new(move || done.send(()).unwrap()))
             .unwrap();
@@ -220,7 +220,7 @@ mod tests {
         submitter
             .submit(Lane::Bulk, Box::new(|| panic!("expected by this test")))
             .unwrap();
-        let (done, is_done) = mpsc::channel();
+        let (done, is_done) = mpsc::sync_channel(1);
         submitter
             .submit(Lane::Bulk, Box::new(move || done.send(7).unwrap()))
             .unwrap();
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn each_thread_is_a_pool_of_one() {
         let workers = Workers::start(1, false).unwrap();
-        let (tell, told) = mpsc::channel();
+        let (tell, told) = mpsc::sync_channel(1);
         let job = Box::new(move || tell.send(rayon::current_num_threads()).unwrap());
         workers.submitter().submit(Lane::Bulk, job).unwrap();
         assert_eq!(told.recv_timeout(LONG).unwrap(), 1);
@@ -240,15 +240,15 @@ mod tests {
     fn dropping_drops_what_waits_and_refuses_more() {
         let workers = Workers::start(1, false).unwrap();
         let submitter = workers.submitter();
-        let (release, blocked) = mpsc::channel::<()>();
-        let (started, has_started) = mpsc::channel();
+        let (release, blocked) = mpsc::sync_channel::<()>(1);
+        let (started, has_started) = mpsc::sync_channel(1);
         let block = Box::new(move || {
             started.send(()).unwrap();
             let _ = blocked.recv_timeout(LONG);
         });
         submitter.submit(Lane::Bulk, block).unwrap();
         has_started.recv_timeout(LONG).unwrap();
-        let (done, is_done) = mpsc::channel::<()>();
+        let (done, is_done) = mpsc::sync_channel::<()>(1);
         submitter
             .submit(Lane::Bulk, Box::new(move || drop(done)))
             .unwrap();

@@ -100,14 +100,22 @@ fn integer_weights_are_refused() {
     );
 }
 
+fn cut(bytes: &[u8]) -> Vec<u8> {
+    bytes[..bytes.len() * 2 / 3].to_vec()
+}
+
+fn garble(bytes: &[u8]) -> Vec<u8> {
+    bytes.iter().map(|byte| byte ^ 0x5a).collect()
+}
+
+fn empty(_: &[u8]) -> Vec<u8> {
+    Vec::new()
+}
+
 #[test]
 fn damaged_files_are_refused() {
-    let cut = |bytes: &[u8]| bytes[..bytes.len() * 2 / 3].to_vec();
-    let garbage = |bytes: &[u8]| bytes.iter().map(|b| b ^ 0x5a).collect::<Vec<u8>>();
-    let empty = |_: &[u8]| Vec::new();
     for file in ["config.json", "tokenizer.json", "model.safetensors"] {
-        let damages: [&dyn Fn(&[u8]) -> Vec<u8>; 3] = [&cut, &garbage, &empty];
-        for damage in damages {
+        for damage in [cut, garble, empty] {
             let tiny = Tiny::new();
             let path = tiny.dir().join(file);
             let bytes = fs::read(&path).unwrap();

@@ -122,7 +122,8 @@ fn check(encoder: &Encoder) {
 
 /// Past the test harness, which keeps what `println!` says to itself.
 fn say(line: &str) {
-    writeln!(std::io::stderr(), "{line}").unwrap();
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "{line}").unwrap();
 }
 
 #[test]
