@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use trainer_worker::corpus::{CorpusSource, StoreSource, TrainingCorpus};
 use trainer_worker::evaluate::{head_diversity, head_utilization};
 use trainer_worker::{
-    NoProgress, ProgressEvent, TrainConfig, TrainOutcome, TrainStatus, single_head,
+    NoProgress, ProgressEvent, TrainConfig, TrainError, TrainOutcome, TrainStatus, single_head,
     train_collection,
 };
 
@@ -168,7 +168,7 @@ impl SetRun<'_> {
                 .await
                 .map_err(at("reading the passages back"))?,
         );
-        let outcome = self.train(&name, &corpus).await.map_err(at("training"))?;
+        let (outcome, baseline) = self.train(&name, &corpus).await.map_err(at("training"))?;
         let part = |names: &[&str]| {
             names
                 .iter()
@@ -188,10 +188,7 @@ impl SetRun<'_> {
             COLLECTION,
             self.options.methods.clone(),
             self.options.device,
-            self.options
-                .methods
-                .contains(&Method::SingleHead)
-                .then(|| single_head(&outcome.data, false, self.options.seed).to_vec()),
+            baseline,
         );
         let scorer = scorer.map_err(at("loading the prior"))?;
         let total = set.queries.len();
@@ -323,11 +320,13 @@ impl SetRun<'_> {
             .await?)
     }
 
+    /// The mixture, and the single-head baseline on the same synthetic queries if it is asked for.
     async fn train(
         &self,
         name: &str,
         corpus: &Arc<TrainingCorpus>,
-    ) -> Result<TrainOutcome, BoxError> {
+    ) -> Result<(TrainOutcome, Option<Vec<f32>>), BoxError> {
+        let with_baseline = self.options.methods.contains(&Method::SingleHead);
         let config = self.train_config();
         let (encoder, corpus) = (Arc::clone(self.encoder), Arc::clone(corpus));
         let (progress, set) = (Arc::clone(self.progress), name.to_owned());
@@ -339,15 +338,16 @@ impl SetRun<'_> {
                 let detail = format!("{loss}{:.0}/s", event.per_second);
                 progress.update(&set, event.stage.name(), event.done, event.total, &detail);
             };
-            train_collection(
-                &corpus,
-                &encoder,
-                &config,
-                &report,
-                &CancellationToken::new(),
-            )
+            let cancel = CancellationToken::new();
+            let outcome = train_collection(&corpus, &encoder, &config, &report, &cancel)?;
+            let baseline = with_baseline
+                .then(|| single_head(&outcome.data, false, config.seed))
+                .transpose()?
+                .map(|weights| weights.to_vec());
+            Ok((outcome, baseline))
         };
-        Ok(tokio::task::spawn_blocking(train).await??)
+        let trained: Result<_, TrainError> = tokio::task::spawn_blocking(train).await?;
+        Ok(trained?)
     }
 
     fn train_config(&self) -> TrainConfig {

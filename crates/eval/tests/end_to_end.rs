@@ -9,8 +9,18 @@ use moerag_eval::{EvalOptions, EvalProgress, Method, Report, TrainConfig, run};
 
 /// Subject, predicate and place of twelve times four made-up facts.
 const SUBJECTS: [&str; 12] = [
-    "lighthouse", "orchard", "glacier", "violin", "ferry", "beehive", "quarry", "telescope", "bakery", "windmill",
-    "library", "vineyard",
+    "lighthouse",
+    "orchard",
+    "glacier",
+    "violin",
+    "ferry",
+    "beehive",
+    "quarry",
+    "telescope",
+    "bakery",
+    "windmill",
+    "library",
+    "vineyard",
 ];
 const FACTS: [&str; 4] = [
     "was founded by two sisters who sold everything they owned to pay for it",
@@ -41,7 +51,8 @@ fn write_set(dir: &Path) {
                  In the year {} a painter made a famous picture of it.",
                 1700 + s * 20 + f
             );
-            let entry = serde_json::json!({ "_id": format!("p{s}-{f}"), "title": "", "text": text });
+            let entry =
+                serde_json::json!({ "_id": format!("p{s}-{f}"), "title": "", "text": text });
             corpus.push_str(&format!("{entry}\n"));
         }
     }
@@ -70,23 +81,40 @@ async fn every_method_is_scored_from_documents_alone() {
         queries: None,
         encoder_dir: default_dir().unwrap(),
         device: DeviceKind::Flex,
-        train: TrainConfig { synthetic_queries: 240, ..TrainConfig::default() },
+        train: TrainConfig {
+            synthetic_queries: 240,
+            ..TrainConfig::default()
+        },
     };
     let heard = Arc::new(Heard::default());
     let evaluation = run(&options, heard.clone()).await.unwrap();
 
     let report = &evaluation.report.sets["village"];
-    assert_eq!((report.n_passages, report.n_queries, report.n_queries_without_gold), (48, 12, 1));
+    assert_eq!(
+        (
+            report.n_passages,
+            report.n_queries,
+            report.n_queries_without_gold
+        ),
+        (48, 12, 1)
+    );
     assert_eq!(report.n_refused_passages, 0);
     assert_eq!(report.methods.len(), Method::ALL.len());
     // 48 passages: both lists hold nearly all of them, so no method can miss the gold in 100.
     for (method, metrics) in &report.methods {
         assert!(metrics.recall_at_100 > 0.99, "{method}: {metrics:?}");
-        assert!(metrics.success_at_5 >= metrics.success_at_1, "{method}: {metrics:?}");
+        assert!(
+            metrics.success_at_5 >= metrics.success_at_1,
+            "{method}: {metrics:?}"
+        );
     }
     // The subject is in four passages and "founded" in one of them.
     for method in ["bm25", "token", "moe"] {
-        assert!(report.methods[method].mrr_at_10 > 0.7, "{method}: {:?}", report.methods[method]);
+        assert!(
+            report.methods[method].mrr_at_10 > 0.7,
+            "{method}: {:?}",
+            report.methods[method]
+        );
     }
     assert_eq!(evaluation.report.macro_mean["moe"], report.methods["moe"]);
     let used: f64 = report.head_utilization.values().sum();
@@ -104,16 +132,27 @@ async fn every_method_is_scored_from_documents_alone() {
     assert!(report.seconds.ingest > 0.0 && report.seconds.synth > 0.0 && report.seconds.eval > 0.0);
 
     assert_eq!(evaluation.queries.len(), 12);
-    assert!(evaluation.queries.iter().all(|query| query.set == "village" && query.methods.len() == 7));
+    assert!(
+        evaluation
+            .queries
+            .iter()
+            .all(|query| query.set == "village" && query.methods.len() == 7)
+    );
     let stages = heard.0.lock().unwrap().clone();
     for stage in ["ingest", "synth", "train", "score queries"] {
-        assert!(stages.iter().any(|heard| heard == stage), "{stage} is not in {stages:?}");
+        assert!(
+            stages.iter().any(|heard| heard == stage),
+            "{stage} is not in {stages:?}"
+        );
     }
 
     let out = dir.path().join("out");
     evaluation.report.write(&out, &evaluation.queries).unwrap();
     let text = fs_err::read_to_string(out.join("evaluation_results.json")).unwrap();
-    assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), evaluation.report);
+    assert_eq!(
+        serde_json::from_str::<Report>(&text).unwrap(),
+        evaluation.report
+    );
 }
 
 #[tokio::test]
@@ -130,6 +169,9 @@ async fn two_sets_of_one_name_are_refused_before_any_work() {
         device: DeviceKind::Flex,
         train: TrainConfig::default(),
     };
-    let error = run(&options, Arc::new(Heard::default())).await.unwrap_err().to_string();
+    let error = run(&options, Arc::new(Heard::default()))
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("two data sets are named same"), "{error}");
 }

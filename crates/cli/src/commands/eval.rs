@@ -31,7 +31,7 @@ pub(crate) async fn run(args: Eval, json: bool) -> Result<ExitCode> {
         queries: args
             .queries
             .map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
-        encoder_dir: encoder_dir(args.encoder_dir)?,
+        encoder_dir: encoder_dir(args.encoder_dir).await?,
         device: args.device,
         train: moerag_eval::TrainConfig::default(),
     };

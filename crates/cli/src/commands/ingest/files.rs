@@ -61,7 +61,7 @@ pub(super) fn read(roots: &[PathBuf], prune: bool, send: impl Fn(Message) -> boo
                 continue;
             }
         };
-        while let Some(item) = documents.next() {
+        for item in documents.by_ref() {
             match item {
                 Ok(document) => {
                     if !seen.insert(document.id.clone()) {

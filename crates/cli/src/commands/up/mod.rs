@@ -24,7 +24,7 @@ use crate::ui;
 
 /// Starts both, waits for a signal or an end, stops both.
 pub(crate) async fn run(args: Up, json: bool) -> Result<ExitCode> {
-    let encoder = encoder_dir(args.encoder_dir)?;
+    let encoder = encoder_dir(args.encoder_dir).await?;
     let path = args.data_dir.map_or_else(data_dir::default_path, Ok)?;
     let dir = DataDir::open(&path)?;
     let router_address = free_address(args.router_listen, "--router-listen")?;
