@@ -8,6 +8,7 @@
 //! - `health`: gRPC health that follows the store.
 
 pub mod args;
+mod background;
 pub mod config;
 pub mod domain;
 mod health;
@@ -24,6 +25,9 @@ pub use service::{
     DocumentOutcome, DocumentStatus, EncodedQuery, EngineConfig, IngestConfig, IngestProgress,
     IngestSession, Permits, RouterEngine, Scored,
 };
+
+use std::net::SocketAddr;
+use std::path::Path;
 
 use anyhow::Context;
 use moerag_runtime::Shutdown;
@@ -59,8 +63,7 @@ pub async fn run_on(
     let services = transport::Services::new(slot.clone(), shutdown.clone());
     let server = transport::serve(listener, services, health_service, &config.limits)?;
     if let Some(path) = &config.address_file {
-        std::fs::write(path, address.to_string())
-            .with_context(|| format!("writing {}", path.display()))?;
+        write_address(path, address).with_context(|| format!("writing {}", path.display()))?;
     }
     info!(%address, "listening");
     let monitor = tokio::spawn(health::monitor(
@@ -90,4 +93,11 @@ pub async fn run_on(
         Some(result) => Ok(result?),
         None => Ok(()),
     }
+}
+
+/// Whoever waits for the file never sees half of an address.
+fn write_address(path: &Path, address: SocketAddr) -> std::io::Result<()> {
+    let staged = path.with_extension("part");
+    std::fs::write(&staged, address.to_string())?;
+    std::fs::rename(&staged, path)
 }

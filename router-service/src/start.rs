@@ -1,33 +1,25 @@
-//! Brings the engine up: encoder, store, model. What may cure itself is tried again, anything
-//! else ends the process.
+//! Brings the engine up: encoder, store, model.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
-use backon::{BackoffBuilder, ExponentialBuilder};
 use moerag_checkpoint::CheckpointStore;
 use moerag_encoder::{Encoder, default_dir};
 use moerag_retrieve::ViewConfig;
 use moerag_runtime::Shutdown;
-use moerag_store::{EdgeOptions, EdgeStore, PassageStore, QdrantOptions, QdrantStore, StoreError};
-use tracing::{info, warn};
+use moerag_store::{EdgeOptions, EdgeStore, PassageStore, QdrantOptions, QdrantStore};
+use tracing::info;
 
 use crate::config::{RouterConfig, StoreKind};
 use crate::model_slot::{ModelSlot, SlotConfig, watch};
 use crate::service::{EngineConfig, EngineSlot, RouterEngine};
 
-/// First pause before the store is tried again.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// Longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// Starts the engine and puts it into `slot`. Waits for a store that does not answer yet.
+/// Starts the engine and puts it into `slot`.
 ///
 /// # Errors
 /// Whatever waiting does not cure: encoder files, a locked or damaged data directory, a bad
-/// address.
+/// address. A Qdrant server or an s3 store that does not answer is no error.
 pub(crate) async fn start(
     config: &RouterConfig,
     slot: &EngineSlot,
@@ -36,7 +28,8 @@ pub(crate) async fn start(
     slot.set_waiting_for("it is loading the encoder");
     let encoder = load_encoder(config).await?;
     info!(space = encoder.space().as_str(), device = %config.device, "encoder loaded");
-    let store = open_store(config, slot).await?;
+    slot.set_waiting_for("it is opening the store");
+    let store = open_store(config).await?;
     slot.set_waiting_for("it is loading the model");
     let address = match &config.checkpoints.url {
         Some(url) => url.clone(),
@@ -76,51 +69,26 @@ async fn load_encoder(config: &RouterConfig) -> anyhow::Result<Arc<Encoder>> {
     Ok(Arc::new(loaded.context("loading the encoder")??))
 }
 
-async fn open_store(
-    config: &RouterConfig,
-    slot: &EngineSlot,
-) -> anyhow::Result<Arc<dyn PassageStore>> {
-    let pauses = ExponentialBuilder::default()
-        .with_min_delay(FIRST_PAUSE)
-        .with_max_delay(LONGEST_PAUSE)
-        .without_max_times()
-        .build();
-    for pause in pauses {
-        slot.set_waiting_for("it is opening the store");
-        match try_open_store(config).await? {
-            Ok(store) => return Ok(store),
-            Err(error @ StoreError::Unavailable { .. }) => {
-                warn!(cause = %error, "waiting for the store");
-                slot.set_waiting_for(error.to_string());
-                tokio::time::sleep(pause).await;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    anyhow::bail!("gave up waiting for the store")
-}
-
-async fn try_open_store(
-    config: &RouterConfig,
-) -> anyhow::Result<Result<Arc<dyn PassageStore>, StoreError>> {
-    Ok(match config.store.kind {
+/// Opens the store. A Qdrant server is not contacted yet: health and every request say whether it
+/// answers.
+async fn open_store(config: &RouterConfig) -> anyhow::Result<Arc<dyn PassageStore>> {
+    match config.store.kind {
         StoreKind::Embedded => {
             let dir = config.data_dir().join("store");
-            tokio::task::spawn_blocking(move || EdgeStore::open(&dir, EdgeOptions::default()))
-                .await
-                .context("opening the store")?
-                .map(|store| Arc::new(store) as Arc<dyn PassageStore>)
+            let open = move || EdgeStore::open(&dir, EdgeOptions::default());
+            let opened = tokio::task::spawn_blocking(open).await;
+            Ok(Arc::new(opened.context("opening the store")??))
         }
         StoreKind::Qdrant => {
             let url = config.store.url.as_deref().unwrap_or_default();
-            QdrantStore::connect(
+            let key = config.store.api_key.as_deref();
+            Ok(Arc::new(QdrantStore::connect(
                 url,
-                config.store.api_key.as_deref(),
+                key,
                 QdrantOptions::default(),
-            )
-            .map(|store| Arc::new(store) as Arc<dyn PassageStore>)
+            )?))
         }
-    })
+    }
 }
 
 fn path_text(path: &Path) -> anyhow::Result<String> {

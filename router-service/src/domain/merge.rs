@@ -6,6 +6,9 @@
 
 use super::reply::TypePrediction;
 
+/// Probabilities that differ by less are the same but for rounding.
+const UNIFORM: f32 = 1e-6;
+
 /// The share of each collection, given the number of passages scored in each. Sums to 1 unless
 /// nothing was scored at all.
 pub fn collection_shares(scored: &[usize]) -> Vec<f64> {
@@ -29,11 +32,17 @@ pub fn mean_by_share<'a>(parts: impl IntoIterator<Item = (f64, &'a [f32])>) -> V
 }
 
 impl TypePrediction {
-    /// Index of the most probable type, the first of equals; `None` if nothing was scored.
+    /// Index of the most probable type, the first of equals. `None` if nothing was scored, or if
+    /// all are equally probable: the untrained classifier predicts nothing.
     pub fn best(&self) -> Option<usize> {
-        (0..self.posterior.len())
-            .rev()
-            .max_by(|a, b| self.posterior[*a].total_cmp(&self.posterior[*b]))
+        let by_probability =
+            |a: &usize, b: &usize| self.posterior[*a].total_cmp(&self.posterior[*b]);
+        let best = (0..self.posterior.len()).rev().max_by(by_probability)?;
+        let uniform = self
+            .posterior
+            .iter()
+            .all(|p| self.posterior[best] - p < UNIFORM);
+        (!uniform).then_some(best)
     }
 }
 
@@ -64,6 +73,7 @@ mod tests {
             .best()
         };
         assert_eq!(of(&[0.2, 0.4, 0.4]), Some(1));
+        assert_eq!(of(&[0.25; 4]), None);
         assert_eq!(of(&[]), None);
     }
 }

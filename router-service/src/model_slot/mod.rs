@@ -25,6 +25,7 @@ pub(crate) use loaded::sources_of;
 pub use loaded::{Generations, LoadedModel};
 pub use watch::watch;
 
+use crate::background;
 use crate::domain::RouterError;
 
 /// What a slot needs to know to judge a version.
@@ -63,7 +64,7 @@ impl ModelSlot {
         config: SlotConfig,
         store: Option<CheckpointStore>,
     ) -> Result<Self, RouterError> {
-        let pool = CpuPool::new("model", Some(1))?;
+        let pool = background::pool("model", Some(1))?;
         let generations = Generations::default();
         let (kind, view_config) = (config.device, config.view_config.clone());
         let counter = generations.clone();

@@ -6,7 +6,6 @@ use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt, stream};
 use moerag_retrieve::Views;
 use moerag_store::PassageRef;
-use tracing::debug;
 
 use super::encode::EncodedQuery;
 use super::engine::{Inner, RouterEngine};
@@ -149,7 +148,7 @@ impl RouterEngine {
         names: &[String],
     ) -> Result<Vec<Arc<Scored>>, RouterError> {
         let mut names: Vec<Arc<str>> = if names.is_empty() {
-            self.servable().await?
+            self.inner.servable().await?
         } else {
             names.iter().map(|name| name.as_str().into()).collect()
         };
@@ -160,21 +159,6 @@ impl RouterEngine {
                 .map(|name| self.score_collection(request, name)),
         );
         Ok(scored.await?.into_iter().map(Arc::new).collect())
-    }
-
-    async fn servable(&self) -> Result<Vec<Arc<str>>, RouterError> {
-        let collections = self.inner.store.collections().await?;
-        Ok(collections
-            .into_iter()
-            .filter(|info| match self.inner.check_spec(&info.name, &info.spec) {
-                Ok(()) => true,
-                Err(reason) => {
-                    debug!(collection = info.name, %reason, "collection left out");
-                    false
-                }
-            })
-            .map(|info| info.name.into())
-            .collect())
     }
 
     fn routed(&self, request: &Request, scored: &[Arc<Scored>]) -> Routed {

@@ -26,9 +26,9 @@ pub struct PassagePage {
     pub records: Vec<(Passage, Option<PassageFeatures>)>,
     /// Where the next page begins; `None` on the last.
     pub next: Option<String>,
-    /// Digest of the corpus when the page was read.
+    /// Digest of the corpus when the walk began; on the last page, when it ended.
     pub corpus_digest: String,
-    /// Passages in the collection when the page was read.
+    /// Passages in the collection at the same moment.
     pub total_passages: u64,
 }
 
@@ -38,6 +38,8 @@ pub struct PassagePager {
     collection: String,
     with_features: bool,
     page_size: usize,
+    /// The collection when the walk began: the digest reads all documents, so not for every page.
+    info: CollectionInfo,
     /// `None` once the last page was read.
     cursor: Option<Option<String>>,
     _permit: OwnedSemaphorePermit,
@@ -124,7 +126,7 @@ impl RouterEngine {
             format!("is {page_size}, must be 0 to {MAX_PAGE}")
         });
         violations.finish()?;
-        self.inner.store.collection(collection).await?;
+        let info = self.inner.store.collection(collection).await?;
         let page_size = match (page_size, with_features) {
             (0, true) => DEFAULT_FEATURE_PAGE,
             (0, false) => DEFAULT_PAGE,
@@ -136,6 +138,7 @@ impl RouterEngine {
             collection: collection.to_owned(),
             with_features,
             page_size: page_size as usize,
+            info,
             cursor: Some(cursor),
         })
     }
@@ -154,13 +157,15 @@ impl PassagePager {
         let page = store
             .scroll(&self.collection, cursor, self.page_size, self.with_features)
             .await?;
-        let info = store.collection(&self.collection).await?;
+        if page.next.is_none() {
+            self.info = store.collection(&self.collection).await?;
+        }
         self.cursor = page.next.clone().map(Some);
         Ok(Some(PassagePage {
             records: page.records,
             next: page.next,
-            corpus_digest: info.corpus_digest,
-            total_passages: info.passages,
+            corpus_digest: self.info.corpus_digest.clone(),
+            total_passages: self.info.passages,
         }))
     }
 }

@@ -8,16 +8,18 @@ use moerag_encoder::{Encoder, EncoderHandle};
 use moerag_retrieve::{Analyzer, CorpusStats, KeySpec, Language, TokenCodec};
 use moerag_runtime::CpuPool;
 use moerag_store::{CollectionSpec, PassageStore};
+use tracing::debug;
 
 use super::admission::{Admission, Permits};
 use super::ingest::IngestConfig;
+use crate::background;
 use crate::domain::{Limits, RouterError};
 use crate::model_slot::ModelSlot;
 
 /// How long the specification of a collection is believed without asking the store again.
 const SPEC_TTL: Duration = Duration::from_secs(5);
-/// Niceness of the threads that ingest and load models, so that queries go first.
-const BACKGROUND_NICE: i32 = 10;
+/// The same for the list of all collections, which other routers may add to.
+const NAMES_TTL: Duration = Duration::from_secs(1);
 
 /// Settings of an engine.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +53,7 @@ pub(super) struct Inner {
     pub(super) background: CpuPool,
     specs: Mutex<HashMap<String, (Instant, Arc<KnownCollection>)>>,
     digests: Mutex<HashMap<Arc<str>, KnownDigest>>,
+    servable: Mutex<Option<(Instant, Vec<Arc<str>>)>>,
 }
 
 /// Statistics of a collection and their digest.
@@ -74,11 +77,7 @@ impl RouterEngine {
         models: Arc<ModelSlot>,
     ) -> Result<Self, RouterError> {
         let pool = CpuPool::new("query", None)?;
-        let background = CpuPool::new("background", None)?;
-        background.broadcast(|| {
-            // Without the right to be nice we are merely less fair.
-            let _ = rustix::process::nice(BACKGROUND_NICE);
-        });
+        let background = background::pool("background", None)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 admission: Admission::new(&config.permits, pool.threads()),
@@ -91,6 +90,7 @@ impl RouterEngine {
                 background,
                 specs: Mutex::default(),
                 digests: Mutex::default(),
+                servable: Mutex::default(),
             }),
         })
     }
@@ -153,7 +153,7 @@ impl Inner {
 
     /// What is known of a collection, provided that this router can serve it.
     pub(super) async fn known(&self, name: &str) -> Result<Arc<KnownCollection>, RouterError> {
-        let cached = self.lock_specs().get(name).cloned();
+        let cached = lock(&self.specs).get(name).cloned();
         if let Some((at, known)) = cached
             && at.elapsed() < SPEC_TTL
         {
@@ -162,7 +162,7 @@ impl Inner {
         let info = match self.store.collection(name).await {
             Ok(info) => info,
             Err(error) => {
-                self.lock_specs().remove(name);
+                lock(&self.specs).remove(name);
                 return Err(error.into());
             }
         };
@@ -172,9 +172,33 @@ impl Inner {
             spec: info.spec,
             analyzer,
         });
-        self.lock_specs()
-            .insert(name.to_owned(), (Instant::now(), Arc::clone(&known)));
+        lock(&self.specs).insert(name.to_owned(), (Instant::now(), Arc::clone(&known)));
         Ok(known)
+    }
+
+    /// Names of all collections that this router can serve.
+    pub(super) async fn servable(&self) -> Result<Vec<Arc<str>>, RouterError> {
+        let cached = lock(&self.servable).clone();
+        if let Some((at, names)) = cached
+            && at.elapsed() < NAMES_TTL
+        {
+            return Ok(names);
+        }
+        let mut names: Vec<Arc<str>> = Vec::new();
+        for info in self.store.collections().await? {
+            match self.check_spec(&info.name, &info.spec) {
+                Ok(()) => names.push(info.name.into()),
+                Err(reason) => debug!(collection = info.name, %reason, "collection left out"),
+            }
+        }
+        names.sort();
+        *lock(&self.servable) = Some((Instant::now(), names.clone()));
+        Ok(names)
+    }
+
+    /// Forgets the list of collections, because this router may have made one.
+    pub(super) fn forget_servable(&self) {
+        *lock(&self.servable) = None;
     }
 
     /// Refuses collections of another embedding space or with other keys.
@@ -202,24 +226,22 @@ impl Inner {
     /// Digest of `stats`, computed once for as long as the store gives out the same ones: it reads
     /// every term of the collection.
     pub(super) fn stats_digest(&self, collection: &Arc<str>, stats: &Arc<CorpusStats>) -> Arc<str> {
-        let lock = || self.digests.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, digest)) = lock().get(collection)
+        if let Some((known, digest)) = lock(&self.digests).get(collection)
             && std::ptr::eq(known.as_ptr(), Arc::as_ptr(stats))
         {
             return Arc::clone(digest);
         }
         let digest: Arc<str> = stats.digest().into();
         // The weak reference keeps the address from being used again for other statistics.
-        lock().insert(
+        lock(&self.digests).insert(
             Arc::clone(collection),
             (Arc::downgrade(stats), Arc::clone(&digest)),
         );
         digest
     }
+}
 
-    fn lock_specs(
-        &self,
-    ) -> std::sync::MutexGuard<'_, HashMap<String, (Instant, Arc<KnownCollection>)>> {
-        self.specs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Nothing panics while one of these locks is held, and what they guard is only remembered.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -130,6 +130,7 @@ impl RouterEngine {
             .store
             .ensure_collection(collection, &spec)
             .await?;
+        self.inner.forget_servable();
         Ok(IngestSession {
             known: self.inner.known(collection).await?,
             engine: Arc::clone(&self.inner),
