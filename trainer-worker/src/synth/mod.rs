@@ -133,14 +133,17 @@ fn fit_neighbours<'a>(
     let scanned: Vec<Vec<Vec<(u32, String)>>> = order
         .par_iter()
         .map(|(_, i)| {
+            if cancel.is_cancelled() {
+                return Err(TrainError::Cancelled);
+            }
             let passage = &corpus.texts[*i];
             let stems = |range: &std::ops::Range<usize>| {
                 let words = lexicon.words(&passage.text[range.clone()]);
                 words.into_iter().filter_map(|w| w.term.map(|t| (t, w.lower))).collect()
             };
-            passage.sentences.iter().map(stems).collect()
+            Ok(passage.sentences.iter().map(stems).collect())
         })
-        .collect();
+        .collect::<Result<_, TrainError>>()?;
     let mut surface: HashMap<u32, String> = HashMap::new();
     let mut sentences = Vec::new();
     for sentence in scanned.into_iter().flatten() {

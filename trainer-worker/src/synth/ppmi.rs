@@ -70,7 +70,7 @@ impl Ppmi {
         let terms: Vec<u32> = vocabulary.iter().map(|(term, _)| *term).collect();
         let df: Vec<u32> = vocabulary.iter().map(|(_, df)| *df).collect();
         let rows: HashMap<u32, usize> = terms.iter().enumerate().map(|(i, t)| (*t, i)).collect();
-        let table = Table::count(&sets, &rows, &df);
+        let table = Table::count(&sets, &rows, &df, cancel);
         let vectors = table.leading_vectors(RANK.min(terms.len() - 2), &mut rng, cancel)?;
         let found = terms.iter().map(|_| OnceLock::new()).collect();
         Some(Self { rows, terms, vectors, found })
@@ -99,7 +99,12 @@ struct Table {
 }
 
 impl Table {
-    fn count(sets: &[Vec<u32>], index: &HashMap<u32, usize>, df: &[u32]) -> Self {
+    fn count(
+        sets: &[Vec<u32>],
+        index: &HashMap<u32, usize>,
+        df: &[u32],
+        cancel: &CancellationToken,
+    ) -> Self {
         let sentences: Vec<Vec<u32>> = sets
             .iter()
             .map(|set| set.iter().filter_map(|t| index.get(t).map(|i| *i as u32)).collect())
@@ -116,6 +121,10 @@ impl Table {
             .map_init(
                 || vec![0u32; df.len()],
                 |counts, row| {
+                    // A half table is never used: the fit looks at the token next.
+                    if cancel.is_cancelled() {
+                        return Vec::new();
+                    }
                     let mut touched: Vec<u32> = Vec::new();
                     for sentence in &postings[row] {
                         for other in &sentences[*sentence as usize] {

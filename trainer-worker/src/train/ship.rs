@@ -46,6 +46,7 @@ pub fn decide(contest: &Contest) -> Verdict {
     let beats_prior = contest.trained.is_some_and(|trained| trained < prior);
     let why_not = match contest.trained {
         None => "too few synthetic queries to train on".to_owned(),
+        Some(_) if prior.is_nan() => "there are no held-out queries to measure on".to_owned(),
         Some(trained) => {
             format!("held-out loss {trained:.4} is not below the untrained prior's {prior:.4}")
         }
@@ -109,6 +110,8 @@ mod tests {
             };
             assert_eq!(name, expected, "{trained:?} {live:?}: {verdict:?}");
         }
+        let verdict = decide(&Contest { prior: f32::NAN, trained: Some(f32::NAN), live: None });
+        assert!(matches!(verdict, Verdict::FallbackPrior { reason } if reason.contains("no held-out")));
         let unmeasured = Some(Live { loss: None, is_fallback: false, version: 3 });
         let verdict = decide(&Contest { prior: 1.0, trained: None, live: unmeasured });
         assert!(matches!(verdict, Verdict::Keep { reason } if reason.contains("version 3")));

@@ -5,6 +5,7 @@
 mod data;
 mod small;
 mod source;
+mod store;
 mod support;
 mod synth;
 mod text;

@@ -134,7 +134,7 @@ pub(crate) fn articles() -> Vec<Article> {
             format!("The {name} was an agreement between {parties}, signed in {year}."),
             format!("{author} wrote its first draft in eleven days."),
             format!("It settled a quarrel over {issue}, due to which trade in {good} had stopped."),
-            format!("Both sides agreed to pay 400 crowns to the widows, whereas earlier pacts paid nothing."),
+            "Both sides agreed to pay 400 crowns to the widows, whereas earlier pacts paid nothing.".to_owned(),
             format!("The {name} remained in force for 52 years until a new council replaced it."),
         ]));
     }
@@ -153,7 +153,7 @@ pub(crate) fn articles() -> Vec<Article> {
             format!("To prepare it, cook the {base} in or on {tool} for {time} minutes."),
             format!("The cook should add {spice} only at the end, because heat destroys the aroma."),
             format!("In 1923 a printed recipe for {name} won a prize at the county fair."),
-            format!("It is similar to festival food from the south but uses less fat than those recipes."),
+            "It is similar to festival food from the south but uses less fat than those recipes.".to_owned(),
         ]));
     }
     let minerals = [
@@ -171,7 +171,7 @@ pub(crate) fn articles() -> Vec<Article> {
             format!("Its hardness is {hardness}, so it scratches softer stones."),
             format!("Since {year} it has been ground into powder for {purpose}."),
             format!("Heating {name} above 300 degrees causes it to lose water and change colour."),
-            format!("Collectors tell it from glass by its weight, using a small balance."),
+            "Collectors tell it from glass by its weight, using a small balance.".to_owned(),
         ]));
     }
     let games = [
@@ -187,7 +187,7 @@ pub(crate) fn articles() -> Vec<Article> {
         all.push(article(name, &[
             format!("{} is a game for {players} players from {place}.", capitalised(name)),
             format!("It is played with {kit} on or around {field}."),
-            format!("To win, a side must score 15 points before the bell rings."),
+            "To win, a side must score 15 points before the bell rings.".to_owned(),
             format!("The rules were first written down in {year} after a quarrel about cheating."),
             format!("Beginners find {name} harder than chess, although both need planning."),
         ]));
