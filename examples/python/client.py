@@ -51,7 +51,7 @@ def main():
             for name, text in DOCUMENTS.items():
                 yield corpus.IngestRequest(document=corpus.Document(id=name, title=name, text=text))
 
-        for reply in documents.Ingest(requests(), wait_for_ready=True, timeout=120):
+        for reply in documents.Ingest(requests(), timeout=120):
             for outcome in reply.outcomes:
                 if outcome.status == corpus.DOCUMENT_STATUS_REFUSED:
                     sys.exit(f"{outcome.document_id} was refused: {outcome.reason}")

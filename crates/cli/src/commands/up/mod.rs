@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Result;
 use console::style;
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::data_dir::{DataDir, Running};
 use self::service::{Service, free_address};
@@ -30,8 +30,7 @@ pub(crate) async fn run(args: Up, json: bool) -> Result<ExitCode> {
     let router_address = free_address(args.router_listen, "--router-listen")?;
     let trainer_address = free_address(args.trainer_listen, "--trainer-listen")?;
     // Handlers first: a signal during the start must stop what was started.
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
+    let mut signals = Signals::listen()?;
 
     let data = dir.path().display().to_string();
     let common = [
@@ -72,8 +71,7 @@ pub(crate) async fn run(args: Up, json: bool) -> Result<ExitCode> {
     };
     let started = tokio::select! {
         started = start => Some(started),
-        _ = interrupt.recv() => None,
-        _ = terminate.recv() => None,
+        () = signals.next() => None,
     };
     match started {
         Some(Ok(())) => {}
@@ -91,8 +89,7 @@ pub(crate) async fn run(args: Up, json: bool) -> Result<ExitCode> {
     let end = tokio::select! {
         status = router.ended() => Some((status?, true)),
         status = trainer.ended() => Some((status?, false)),
-        _ = interrupt.recv() => None,
-        _ = terminate.recv() => None,
+        () = signals.next() => None,
     };
     if let Some((status, of_router)) = end {
         let (dead, other) = if of_router {
@@ -113,13 +110,37 @@ pub(crate) async fn run(args: Up, json: bool) -> Result<ExitCode> {
     tokio::select! {
         stopped = stopping => stopped?,
         // The user insists: dropping the services kills them.
-        _ = interrupt.recv() => return Ok(ExitCode::from(EXIT_FAILURE)),
-        _ = terminate.recv() => return Ok(ExitCode::from(EXIT_FAILURE)),
+        () = signals.next() => return Ok(ExitCode::from(EXIT_FAILURE)),
     }
     if !json {
         ui::note("stopped");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What asks for a stop: Ctrl-C, `kill`, or a terminal that goes away.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Signals> {
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
 }
 
 /// The trainer first: it is a client of the router.
