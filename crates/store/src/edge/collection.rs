@@ -9,7 +9,7 @@ use super::EdgeOptions;
 use super::disk::require_room;
 use super::owner::{Owner, Wake};
 use super::shared::Shared;
-use super::truth::Truth;
+use super::truth::{Truth, file_opener};
 use crate::check;
 use crate::error::StoreError;
 use crate::spec::CollectionInfo;
@@ -35,7 +35,8 @@ impl Collection {
         options: &EdgeOptions,
     ) -> Result<Option<Self>, StoreError> {
         let database = dir.join(DATABASE_FILE);
-        let Some(truth) = Truth::open(&database, name, options.database_cache_bytes)? else {
+        let opener = file_opener(&database, options.database_cache_bytes);
+        let Some(truth) = Truth::open(&database, opener, name)? else {
             return Ok(None);
         };
         let shared = Arc::new(Shared::new(name, dir.to_owned(), options.clone(), truth));

@@ -10,6 +10,8 @@ mod collection;
 mod disk;
 mod index;
 mod owner;
+#[cfg(test)]
+mod power;
 mod rows;
 mod shared;
 pub(crate) mod snapshot;
@@ -31,7 +33,7 @@ use crate::spec::{CollectionInfo, CollectionSpec, check_collection_name};
 use crate::store::{Candidate, CandidateQuery, DocumentPut, PassageStore, ScrollPage};
 use collection::{Collection, DATABASE_FILE};
 use disk::{DirLock, sync_dir};
-use truth::Truth;
+use truth::{Truth, file_opener};
 
 /// Directory of the collections below the data directory.
 const COLLECTIONS: &str = "collections";
@@ -192,7 +194,9 @@ impl Inner {
         let root = self.dir.join(COLLECTIONS);
         let dir = root.join(name);
         fs_err::create_dir_all(&dir)?;
-        Truth::create(&dir.join(DATABASE_FILE), spec)?;
+        let database = dir.join(DATABASE_FILE);
+        let opener = file_opener(&database, self.options.database_cache_bytes);
+        Truth::create(&database, &opener, spec)?;
         sync_dir(&dir)?;
         sync_dir(&root)?;
         let collection =

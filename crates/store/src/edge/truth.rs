@@ -20,11 +20,16 @@ use crate::store::DocumentPut;
 /// so the first so many of them are a fair sample, and the same one on every machine.
 const GEOMETRY_SAMPLE: usize = 8_192;
 
+/// An open database, or why there is none.
+pub(super) type Opened = Result<Database, redb::DatabaseError>;
+/// Opens the database.
+pub(super) type Opener = Box<dyn Fn() -> Opened + Send + Sync>;
+
 /// Database of one collection.
 pub(super) struct Truth {
     path: Arc<Path>,
     collection: String,
-    cache_bytes: usize,
+    open: Opener,
     spec: CollectionSpec,
     /// `None` after a failed write: redb then wants to be opened again. Locked while writing.
     database: Mutex<Option<Database>>,
@@ -32,42 +37,44 @@ pub(super) struct Truth {
 }
 
 impl Truth {
-    /// Makes the database of a new collection.
-    pub(super) fn create(path: &Path, spec: &CollectionSpec) -> Result<(), StoreError> {
-        let make = || -> Result<(), StoreError> {
-            let fail = |error: redb::Error| database_error(path, error);
-            let database = Database::create(path).map_err(|e| fail(e.into()))?;
-            let tx = begin(&database).map_err(fail)?;
+    /// Makes the tables of a new collection in an empty database.
+    pub(super) fn create(
+        path: &Path,
+        open: &dyn Fn() -> Opened,
+        spec: &CollectionSpec,
+    ) -> Result<(), StoreError> {
+        let fail = |error: redb::Error| database_error(path, error);
+        let database = open().map_err(|error| fail(error.into()))?;
+        let spec = rows::encode(spec)?;
+        let stats = stats_bytes(&CorpusStats::default())?;
+        let make = || -> Result<(), redb::Error> {
+            let tx = begin(&database)?;
             {
-                let mut meta = tx.open_table(rows::META).map_err(|e| fail(e.into()))?;
-                let mut put = |key, value: &[u8]| {
-                    meta.insert(key, value)
-                        .map(drop)
-                        .map_err(|e| fail(e.into()))
-                };
-                put(rows::META_FORMAT, &rows::FORMAT.to_le_bytes())?;
-                put(rows::META_SPEC, &rows::encode(spec)?)?;
-                put(rows::META_SEQ, &0u64.to_le_bytes())?;
-                put(rows::META_STATS, &stats_bytes(&CorpusStats::default())?)?;
-                tx.open_table(rows::DOCUMENTS).map_err(|e| fail(e.into()))?;
-                tx.open_table(rows::PASSAGES).map_err(|e| fail(e.into()))?;
-                tx.open_table(rows::POINTS).map_err(|e| fail(e.into()))?;
-                tx.open_table(rows::KEYS).map_err(|e| fail(e.into()))?;
-                tx.open_table(rows::JOURNAL).map_err(|e| fail(e.into()))?;
+                let mut meta = tx.open_table(rows::META)?;
+                meta.insert(rows::META_FORMAT, &rows::FORMAT.to_le_bytes()[..])?;
+                meta.insert(rows::META_SPEC, &*spec)?;
+                meta.insert(rows::META_SEQ, &0u64.to_le_bytes()[..])?;
+                meta.insert(rows::META_STATS, &*stats)?;
+                tx.open_table(rows::DOCUMENTS)?;
+                tx.open_table(rows::PASSAGES)?;
+                tx.open_table(rows::POINTS)?;
+                tx.open_table(rows::KEYS)?;
+                tx.open_table(rows::JOURNAL)?;
             }
-            tx.commit().map_err(|e| fail(e.into()))
+            Ok(tx.commit()?)
         };
-        make()
+        make().map_err(fail)
     }
 
-    /// Opens a collection's database; `None` if its creation was never committed.
+    /// Opens a collection's database; `None` if its creation was never committed. `path` stands in
+    /// messages, `open` is called again whenever redb wants the file opened again.
     pub(super) fn open(
         path: &Path,
+        open: Opener,
         collection: &str,
-        cache_bytes: usize,
     ) -> Result<Option<Self>, StoreError> {
         let path: Arc<Path> = path.into();
-        let database = open_database(&path, cache_bytes)?;
+        let database = open().map_err(|error| database_error(&path, error))?;
         let Some(spec) = read_meta(&path, &database, rows::META_SPEC)? else {
             return Ok(None);
         };
@@ -81,7 +88,7 @@ impl Truth {
         Ok(Some(Self {
             path,
             collection: collection.to_owned(),
-            cache_bytes,
+            open,
             spec,
             database: Mutex::new(Some(database)),
             committed,
@@ -105,7 +112,7 @@ impl Truth {
     fn open_guard(&self) -> Result<MutexGuard<'_, Option<Database>>, StoreError> {
         let mut guard = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         if guard.is_none() {
-            let database = open_database(&self.path, self.cache_bytes)?;
+            let database = (self.open)().map_err(|error| self.fail(error))?;
             self.committed
                 .store(Arc::new(snapshot(&self.path, &database, None)?));
             *guard = Some(database);
@@ -364,12 +371,14 @@ fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {
     Ok(tx)
 }
 
-fn open_database(path: &Path, cache_bytes: usize) -> Result<Database, StoreError> {
-    let mut builder = Database::builder();
-    builder.set_cache_size(cache_bytes);
-    builder
-        .create(path)
-        .map_err(|error| database_error(path, error))
+/// Opens databases of collections as files, with a page cache of `cache_bytes`.
+pub(super) fn file_opener(path: &Path, cache_bytes: usize) -> Opener {
+    let path = path.to_owned();
+    Box::new(move || {
+        let mut builder = Database::builder();
+        builder.set_cache_size(cache_bytes);
+        builder.create(&path)
+    })
 }
 
 fn read_meta(path: &Path, database: &Database, key: &str) -> Result<Option<Vec<u8>>, StoreError> {

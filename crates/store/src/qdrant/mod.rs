@@ -95,6 +95,14 @@ impl QdrantStore {
         })
     }
 
+    /// Forgets a collection that another router dropped, so that the next call looks it up again.
+    fn seen<T>(&self, name: &str, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        match result {
+            Err(StoreError::UnknownCollection { .. }) => Err(self.forget(name)),
+            other => other,
+        }
+    }
+
     async fn info(&self, name: &str) -> Result<CollectionInfo, StoreError> {
         let handle = self.handle(name).await?;
         let marks = self.all_marks(&handle).await?;
@@ -122,7 +130,7 @@ impl PassageStore for QdrantStore {
     async fn collections(&self) -> Result<Vec<CollectionInfo>, StoreError> {
         let mut all = Vec::new();
         for name in self.names().await? {
-            match self.info(&name).await {
+            match self.seen(&name, self.info(&name).await) {
                 Ok(info) => all.push(info),
                 // Dropped since the list was made.
                 Err(StoreError::UnknownCollection { .. }) => {}
@@ -133,7 +141,7 @@ impl PassageStore for QdrantStore {
     }
 
     async fn collection(&self, name: &str) -> Result<CollectionInfo, StoreError> {
-        self.info(name).await
+        self.seen(name, self.info(name).await)
     }
 
     async fn drop_collection(&self, name: &str) -> Result<bool, StoreError> {
@@ -160,7 +168,7 @@ impl PassageStore for QdrantStore {
         documents: Vec<DocumentPut>,
     ) -> Result<(), StoreError> {
         let handle = self.handle(collection).await?;
-        self.put(&handle, documents).await
+        self.seen(collection, self.put(&handle, documents).await)
     }
 
     async fn delete_documents(
@@ -169,7 +177,7 @@ impl PassageStore for QdrantStore {
         document_ids: &[String],
     ) -> Result<usize, StoreError> {
         let handle = self.handle(collection).await?;
-        self.delete_marked(&handle, document_ids).await
+        self.seen(collection, self.delete_marked(&handle, document_ids).await)
     }
 
     async fn candidates(
@@ -179,7 +187,7 @@ impl PassageStore for QdrantStore {
     ) -> Result<Vec<Candidate>, StoreError> {
         let handle = self.handle(collection).await?;
         check::query(query, &handle.spec)?;
-        self.search(&handle, query).await
+        self.seen(collection, self.search(&handle, query).await)
     }
 
     async fn keys(

@@ -64,7 +64,7 @@ impl Remote {
         only_if: Option<&Filter>,
     ) -> Result<(), StoreError> {
         for chunk in points.chunks(CHUNK) {
-            self.call("upsert", || {
+            self.known(collection, "upsert", || {
                 self.client.upsert_points(UpsertPoints {
                     collection_name: collection.to_owned(),
                     wait: Some(true),
@@ -85,7 +85,7 @@ impl Remote {
         points: PointsSelector,
         payload: HashMap<String, Value>,
     ) -> Result<(), StoreError> {
-        self.call("set_payload", || {
+        self.known(collection, "set_payload", || {
             self.client.set_payload(SetPayloadPoints {
                 collection_name: collection.to_owned(),
                 wait: Some(true),
@@ -104,7 +104,7 @@ impl Remote {
         collection: &str,
         points: PointsSelector,
     ) -> Result<(), StoreError> {
-        self.call("delete", || {
+        self.known(collection, "delete", || {
             self.client.delete_points(DeletePoints {
                 collection_name: collection.to_owned(),
                 wait: Some(true),
@@ -162,7 +162,7 @@ impl Remote {
         limit: u32,
     ) -> Result<(Vec<RetrievedPoint>, Option<PointId>), StoreError> {
         let response = self
-            .call("scroll", || {
+            .known(collection, "scroll", || {
                 self.client.scroll(ScrollPoints {
                     collection_name: collection.to_owned(),
                     filter: filter.cloned(),

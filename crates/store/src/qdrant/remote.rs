@@ -83,6 +83,23 @@ impl Remote {
         self.call(name, call).await
     }
 
+    /// The same for a server collection that has to be there.
+    pub(super) async fn known<T, F, R>(
+        &self,
+        collection: &str,
+        name: &'static str,
+        call: F,
+    ) -> Result<T, StoreError>
+    where
+        F: Fn() -> R,
+        R: Future<Output = Result<T, QdrantError>>,
+    {
+        let unknown = || StoreError::UnknownCollection {
+            name: collection.to_owned(),
+        };
+        self.find(name, call).await?.ok_or_else(unknown)
+    }
+
     fn error(&self, call: &'static str, error: &QdrantError) -> StoreError {
         let reason = match error {
             QdrantError::ResponseError { status }

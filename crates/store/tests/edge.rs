@@ -1,0 +1,268 @@
+//! What is particular to the embedded store: reopening, a lost or broken index, limits.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use common::*;
+use moerag_store::{EdgeOptions, EdgeStore, Filter, PassageStore, StoreError};
+
+const NAME: &str = "docs";
+
+fn open(dir: &Path) -> EdgeStore {
+    EdgeStore::open(dir, EdgeOptions::default()).unwrap()
+}
+
+async fn filled(dir: &Path, documents: u32) -> (EdgeStore, Model) {
+    let store = open(dir);
+    store.ensure_collection(NAME, &spec()).await.unwrap();
+    let mut model = Model::default();
+    for i in 0..documents {
+        model.put(&document(
+            &format!("doc {i}"),
+            1 + i % 4,
+            3,
+            &[("parity", ["even", "odd"][i as usize % 2])],
+        ));
+    }
+    let all = model.documents.values().cloned().collect();
+    store.put_documents(NAME, all).await.unwrap();
+    (store, model)
+}
+
+async fn check(store: &EdgeStore, model: &Model) {
+    check_whole(store, NAME, model).await;
+    for seed in 0..3 {
+        check_searches(store, NAME, model, seed).await;
+    }
+    let even = moerag_store::Condition {
+        key: "parity".into(),
+        any_of: vec!["even".into()],
+    };
+    let filter = Filter {
+        must: vec![even],
+        ..Filter::default()
+    };
+    let query = query(&mut rng(9), model, 7, filter);
+    check_search(store, NAME, model, &query).await;
+}
+
+fn index_dirs(dir: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(dir.join("collections").join(NAME))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_dir())
+        .collect()
+}
+
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(files_below(&path))
+        } else {
+            files.push(path)
+        }
+    }
+    files.sort();
+    files
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_there_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, mut model) = filled(dir.path(), 60).await;
+    drop(store);
+    let store = open(dir.path());
+    check(&store, &model).await;
+    let new = document("doc 3", 4, 77, &[("parity", "even")]);
+    store.put_documents(NAME, vec![new.clone()]).await.unwrap();
+    model.put(&new);
+    store
+        .delete_documents(NAME, &["doc 8".into()])
+        .await
+        .unwrap();
+    model.documents.remove("doc 8");
+    drop(store);
+    let store = open(dir.path());
+    check(&store, &model).await;
+    assert_eq!(index_dirs(dir.path()).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_index_is_rebuilt() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, model) = filled(dir.path(), 60).await;
+    drop(store);
+    for index in index_dirs(dir.path()) {
+        std::fs::remove_dir_all(index).unwrap();
+    }
+    check(&open(dir.path()), &model).await;
+}
+
+/// Every file of the shard in turn is emptied, cut in half or overwritten.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_index_is_rebuilt() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, model) = filled(dir.path(), 40).await;
+    drop(store);
+    let count = files_below(&index_dirs(dir.path())[0]).len();
+    assert!(count > 10);
+    for at in 0..count {
+        let index = index_dirs(dir.path())[0].clone();
+        let files = files_below(&index);
+        let Some(file) = files.get(at) else { break };
+        let length = std::fs::metadata(file).unwrap().len();
+        match at % 3 {
+            0 => std::fs::write(file, b"").unwrap(),
+            1 => std::fs::OpenOptions::new()
+                .write(true)
+                .open(file)
+                .unwrap()
+                .set_len(length / 2)
+                .unwrap(),
+            _ => std::fs::write(file, vec![0xa5; length.min(1 << 20) as usize]).unwrap(),
+        }
+        let store = open(dir.path());
+        check(&store, &model).await;
+    }
+}
+
+#[tokio::test]
+async fn a_second_process_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let error = EdgeStore::open(dir.path(), EdgeOptions::default())
+        .err()
+        .unwrap();
+    assert!(matches!(error, StoreError::Locked { .. }), "{error}");
+    assert!(error.to_string().contains("in use by another process"));
+    drop(store);
+    open(dir.path());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ingest_stops_before_the_disk_is_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, model) = filled(dir.path(), 5).await;
+    drop(store);
+    let options = EdgeOptions {
+        reserve_bytes: u64::MAX / 4,
+        ..EdgeOptions::default()
+    };
+    let store = EdgeStore::open(dir.path(), options).unwrap();
+    let error = store
+        .put_documents(NAME, vec![document("new", 1, 1, &[])])
+        .await
+        .unwrap_err();
+    assert!(matches!(error, StoreError::DiskFull { .. }), "{error}");
+    assert!(store.ensure_collection("other", &spec()).await.is_err());
+    check(&store, &model).await;
+    // What frees space still works.
+    assert_eq!(
+        store
+            .delete_documents(NAME, &["doc 1".into()])
+            .await
+            .unwrap(),
+        1
+    );
+}
+
+/// The shard's log is never read, so it must not grow with the number of writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_stays_small() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, mut model) = filled(dir.path(), 4).await;
+    let mut written = 0;
+    for round in 0..60 {
+        let batch: Vec<_> = (0..100)
+            .map(|i| document(&format!("big {i}"), 20, 1_000 + round, &[]))
+            .collect();
+        written += 100 * 20;
+        if round == 59 {
+            batch.iter().for_each(|document| model.put(document));
+        }
+        store.put_documents(NAME, batch).await.unwrap();
+    }
+    assert_eq!(written, 120_000);
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let wal: u64 = files_below(&index_dirs(dir.path())[0])
+        .iter()
+        .filter(|path| path.parent().unwrap().ends_with("wal"))
+        .map(|path| std::fs::metadata(path).unwrap().len())
+        .sum();
+    assert!(wal <= 16 << 20, "the log has {wal} bytes");
+    check(&store, &model).await;
+    drop(store);
+    check(&open(dir.path()), &model).await;
+}
+
+/// Above the threshold an HNSW index is built in a quiet moment; searches stay right.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_collection_gets_an_hnsw_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = EdgeOptions {
+        hnsw_from_points: 1_500,
+        ..EdgeOptions::default()
+    };
+    let store = EdgeStore::open(dir.path(), options).unwrap();
+    store.ensure_collection(NAME, &spec()).await.unwrap();
+    let mut model = Model::default();
+    for i in 0..800 {
+        model.put(&document(&format!("doc {i}"), 3, 5, &[]));
+    }
+    let all: Vec<_> = model.documents.values().cloned().collect();
+    for batch in all.chunks(200) {
+        store.put_documents(NAME, batch.to_vec()).await.unwrap();
+    }
+    let indexed = |dir: &Path| {
+        let files = files_below(&index_dirs(dir)[0]);
+        files.iter().any(|path| {
+            path.file_name().unwrap() == "hnsw_config.json" || path.ends_with("graph.bin")
+        })
+    };
+    for _ in 0..100 {
+        if indexed(dir.path()) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(
+        indexed(dir.path()),
+        "{:?}",
+        files_below(&index_dirs(dir.path())[0])
+    );
+    let mut rng = rng(1);
+    let mut found = 0;
+    for _ in 0..20 {
+        let mut query = query(&mut rng, &model, 10, Filter::default());
+        query.sparse.clear();
+        let places: Vec<_> = store
+            .candidates(NAME, &query)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|c| (c.at.document_id, c.at.ordinal))
+            .collect();
+        let expected = model.candidates(&query);
+        found += expected.iter().filter(|at| places.contains(at)).count();
+    }
+    assert!(found >= 190, "{found} of 200 nearest passages found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_whose_creation_was_cut_short_is_cleared_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let half = dir.path().join("collections/half");
+    std::fs::create_dir_all(&half).unwrap();
+    std::fs::create_dir_all(dir.path().join("collections/trash-1/x")).unwrap();
+    let store = open(dir.path());
+    assert_eq!(store.collections().await.unwrap(), []);
+    assert!(!half.exists() && !dir.path().join("collections/trash-1").exists());
+    store.ensure_collection("half", &spec()).await.unwrap();
+    check_whole(&store, "half", &Model::default()).await;
+}
