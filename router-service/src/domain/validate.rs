@@ -140,6 +140,16 @@ pub fn document(document: &Document, limits: &Limits) -> Result<(), RouterError>
         "text",
         &mut out,
     );
+    // An entry that is taken as it is may have nothing but a title.
+    let title_alone = document.whole && !document.title.trim().is_empty();
+    out.check(
+        title_alone || !document.text.trim().is_empty(),
+        "text",
+        || {
+            "is empty, must have at least one visible character; delete the document instead"
+                .to_owned()
+        },
+    );
     for (field, text) in [
         ("id", &document.id),
         ("title", &document.title),
@@ -454,9 +464,21 @@ mod tests {
         let limits = Limits::default();
         let good = Document {
             id: "a".into(),
+            text: "x".into(),
             ..Document::default()
         };
         assert!(document(&good, &limits).is_ok());
+        let blank = Document {
+            title: "A title".into(),
+            text: " \n".into(),
+            ..good.clone()
+        };
+        assert!(document(&blank, &limits).is_err());
+        let entry = Document {
+            whole: true,
+            ..blank
+        };
+        assert!(document(&entry, &limits).is_ok());
         let bad = Document {
             id: String::new(),
             text: "%PDF-1.4\0".into(),

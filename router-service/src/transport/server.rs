@@ -8,6 +8,7 @@ use moerag_proto::v1::router_service_server::RouterServiceServer;
 use moerag_runtime::Shutdown;
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tonic::server::NamedService;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::pb::FILE_DESCRIPTOR_SET as HEALTH_DESCRIPTORS;
@@ -62,6 +63,11 @@ pub(crate) fn serve<H: Health>(
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(moerag_proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(HEALTH_DESCRIPTORS)
+        // The descriptors also hold the trainer's service, which is not served here.
+        .with_service_name(<HealthServer<H> as NamedService>::NAME)
+        .with_service_name(<RouterServiceServer<Services> as NamedService>::NAME)
+        .with_service_name(<CorpusServiceServer<Services> as NamedService>::NAME)
+        .with_service_name(<ModelServiceServer<Services> as NamedService>::NAME)
         .build_v1()?;
     let shutdown = services.shutdown.clone();
     let (read, sent) = (limits.message_bytes, limits.reply_bytes);

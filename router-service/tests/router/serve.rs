@@ -336,5 +336,6 @@ async fn reflection_lists_the_services_and_health_knows_them() {
     for name in ["moerag.v1.RouterService", "grpc.health.v1.Health"] {
         assert!(names.iter().any(|n| n == name), "{names:?}");
     }
+    assert!(!names.iter().any(|n| n.contains("Trainer")), "{names:?}");
     sandbox.stop().await;
 }
