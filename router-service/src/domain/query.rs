@@ -40,6 +40,17 @@ impl AttendQuery {
             min_attn_weight: None,
         }
     }
+
+    /// The part that decides, without what cuts the reply.
+    pub fn route(&self) -> RouteQuery {
+        RouteQuery {
+            text: self.text.clone(),
+            collections: self.collections.clone(),
+            routing: self.routing,
+            filter: self.filter.clone(),
+            truncate: self.truncate,
+        }
+    }
 }
 
 /// A query for decisions only.

@@ -96,18 +96,9 @@ impl RouterEngine {
         violations.finish()?;
         let _queued = self.inner.admission.queue(1)?;
         let _permit = self.inner.admission.run(stages).await?;
-        let model = self.inner.models.take();
-        let encoded = Arc::new(
-            self.encode_query(&query.text, query.truncate, stages)
-                .await?,
-        );
-        let request = Request {
-            model,
-            query: encoded,
-            routing: query.routing,
-            filter: query.filter.clone(),
-            stages: stages.clone(),
-        };
+        let request = self
+            .request(self.inner.models.take(), query, stages)
+            .await?;
         let scored = self.score_all(&request, &query.collections).await?;
         Ok(self.routed(&request, &scored))
     }
@@ -119,17 +110,7 @@ impl RouterEngine {
         stages: &Stages,
     ) -> Result<Attended, RouterError> {
         let _permit = self.inner.admission.run(stages).await?;
-        let encoded = Arc::new(
-            self.encode_query(&query.text, query.truncate, stages)
-                .await?,
-        );
-        let request = Request {
-            model,
-            query: encoded,
-            routing: query.routing,
-            filter: query.filter.clone(),
-            stages: stages.clone(),
-        };
+        let request = self.request(model, &query.route(), stages).await?;
         let scored = self.score_all(&request, &query.collections).await?;
         let shares = shares_of(&scored);
         let chosen = choose(&scored, &shares, query);

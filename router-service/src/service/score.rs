@@ -13,7 +13,7 @@ use ndarray::Array2;
 
 use super::encode::EncodedQuery;
 use super::engine::RouterEngine;
-use crate::domain::{AttendQuery, RouterError, Source, Stage, Stages};
+use crate::domain::{AttendQuery, RouteQuery, RouterError, Source, Stage, Stages};
 use crate::model_slot::LoadedModel;
 
 /// A query scored against one collection. Rows of `views`, `attention` and `keys` belong to
@@ -96,18 +96,28 @@ impl RouterEngine {
         query: &AttendQuery,
         collection: &str,
     ) -> Result<Scored, RouterError> {
-        let stages = Stages::new();
-        let request = Request {
-            model: self.inner.models.take(),
-            query: Arc::new(
-                self.encode_query(&query.text, query.truncate, &stages)
-                    .await?,
-            ),
+        let model = self.inner.models.take();
+        let request = self.request(model, &query.route(), &Stages::new()).await?;
+        self.score_collection(&request, collection.into()).await
+    }
+
+    /// Encodes a query for all its collections.
+    pub(super) async fn request(
+        &self,
+        model: Arc<LoadedModel>,
+        query: &RouteQuery,
+        stages: &Stages,
+    ) -> Result<Request, RouterError> {
+        let encoded = self
+            .encode_query(&query.text, query.truncate, stages)
+            .await?;
+        Ok(Request {
+            model,
+            query: Arc::new(encoded),
             routing: query.routing,
             filter: query.filter.clone(),
-            stages,
-        };
-        self.score_collection(&request, collection.into()).await
+            stages: stages.clone(),
+        })
     }
 
     pub(super) async fn score_collection(
@@ -119,9 +129,11 @@ impl RouterEngine {
         let stages = &request.stages;
         let known = inner.known(&collection).await?;
         let config = request.model.view_config().clone();
-        let query = Arc::new(request.query.features(&known.analyzer));
 
         let guard = stages.enter(Stage::Candidates);
+        let encoded = Arc::clone(&request.query);
+        let analyzed = inner.pool.run(move || encoded.features(&known.analyzer));
+        let query = Arc::new(analyzed.await?);
         let stats = inner.store.stats(&collection).await?;
         let wanted = CandidateQuery::new(
             &query,
