@@ -94,24 +94,26 @@ async fn acknowledged_documents_survive_kill_9() {
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let (started, wait_for_start) = std::sync::mpsc::channel();
-        let reader = std::thread::spawn(move || {
-            let mut said = Vec::new();
-            for line in lines.map_while(Result::ok) {
-                let _ = started.send(());
-                if line.starts_with('@') {
-                    said.push(line);
+        let (started, wait_for_start) = std::sync::mpsc::sync_channel(1);
+        let reader = std::thread::Builder::new()
+            .name("kill-test-reader".into())
+            .spawn(move || {
+                let mut said = Vec::new();
+                for line in lines.map_while(Result::ok) {
+                    let _ = started.try_send(());
+                    if line.starts_with('@') {
+                        said.push(line);
+                    }
                 }
-            }
-            said
-        });
+                said
+            });
         wait_for_start
             .recv_timeout(Duration::from_secs(60))
             .unwrap();
         std::thread::sleep(Duration::from_millis(rng.random_range(30..900)));
         child.kill().unwrap();
         child.wait().unwrap();
-        for line in reader.join().unwrap() {
+        for line in reader.unwrap().join().unwrap() {
             let (word, items) = line.split_once(' ').unwrap();
             for (number, version) in parse(items) {
                 let versions = possible.entry(number).or_default();
