@@ -33,6 +33,15 @@ fn versioned(number: u64, version: u64) -> moerag_store::DocumentPut {
     )
 }
 
+/// In every second round the cut-off index is brought up to date instead of built anew.
+fn options(round: u64) -> EdgeOptions {
+    let rebuild_unclean_below = if round % 2 == 0 { 0 } else { usize::MAX };
+    EdgeOptions {
+        rebuild_unclean_below,
+        ..EdgeOptions::default()
+    }
+}
+
 /// Says `word` and what it is about on a line of its own, at once.
 fn say(word: &str, batch: &[(u64, u64)]) {
     let mut out = std::io::stdout().lock();
@@ -48,7 +57,7 @@ async fn child_that_is_killed() {
         return;
     };
     let seed: u64 = std::env::var(CHILD_SEED).unwrap().parse().unwrap();
-    let store = EdgeStore::open(Path::new(&dir), EdgeOptions::default()).unwrap();
+    let store = EdgeStore::open(Path::new(&dir), options(seed)).unwrap();
     store.ensure_collection(NAME, &spec()).await.unwrap();
     let mut rng = rng(seed);
     for step in 0.. {
@@ -137,7 +146,7 @@ async fn acknowledged_documents_survive_kill_9() {
 
 /// Version 0 stands for "not there".
 async fn check_after_kill(dir: &Path, possible: &mut BTreeMap<u64, Vec<u64>>, round: u64) {
-    let store = EdgeStore::open(dir, EdgeOptions::default()).unwrap();
+    let store = EdgeStore::open(dir, options(round)).unwrap();
     store.ensure_collection(NAME, &spec()).await.unwrap();
     let mut model = Model::default();
     let revisions: BTreeMap<String, String> =

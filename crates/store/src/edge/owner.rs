@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::disk::require_room;
 use super::index::{Entry, Index, VACUUM_POINTS, VACUUM_SHARE};
 use super::rows::{self, IndexMark, Point};
+use super::seal::{self, Seal};
 use super::shared::{Progress, Shared};
 use super::snapshot::Snapshot;
 use crate::error::StoreError;
@@ -89,12 +90,20 @@ impl Owner {
     fn open(&mut self, mark: IndexMark) -> Result<(), StoreError> {
         let dir = self.shared.dir.join(&mark.dir);
         let (dim, hnsw_from) = self.shape();
-        let index = Index::load(&dir, dim, hnsw_from)?;
-        // A flushed shard has exactly the points of the state it was flushed at, or newer ones. Fewer
-        // than that means files went missing.
         let committed = self.shared.truth.committed();
         let changes = committed.changes_after(mark.seq)?;
         let expected = usize::try_from(committed.passage_count()?).unwrap_or(usize::MAX);
+        match seal::take(&dir)? {
+            Seal::Intact => {}
+            Seal::Broken => return Err(index_error(&dir, "its files have changed")),
+            Seal::Missing if expected < self.shared.options.rebuild_unclean_below => {
+                return Err(index_error(&dir, "it was not closed"));
+            }
+            Seal::Missing => {}
+        }
+        let index = Index::load(&dir, dim, hnsw_from)?;
+        // A flushed shard has exactly the points of the state it was flushed at, or newer ones. Fewer
+        // than that means files went missing.
         let found = index.count()?;
         if found.saturating_add(changes.insert.len()) < expected {
             return Err(index_error(
@@ -142,12 +151,17 @@ impl Owner {
             }
         }
         self.round();
-        self.guarded("flush", Self::flush);
+        let flushed = self.guarded("flush", Self::flush);
         *self
             .shared
             .index
             .write()
             .unwrap_or_else(PoisonError::into_inner) = None;
+        if flushed {
+            self.guarded("seal", |owner| {
+                seal::seal(&owner.shared.dir.join(&owner.mark.dir))
+            });
+        }
     }
 
     /// Brings the index up to the newest committed state; rebuilds it if that does not work.
