@@ -142,7 +142,7 @@ fn files_that_are_no_snapshot_are_refused() {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(1 << 16)]).into_owned();
     assert!(text.contains("collections/a/b/gate.bias"));
     let mut renamed = bytes.clone();
-    let at = text.find("default/gate.bias").unwrap();
+    let at = text.find("\"default/gate.bias").unwrap() + 1;
     renamed[at..at + 7].copy_from_slice(b"dEfault");
     assert!(matches!(read(&renamed), Err(ModelError::UnknownTensor(_))));
 }
