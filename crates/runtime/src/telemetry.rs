@@ -1,5 +1,7 @@
 //! Logs to standard error, for people or for machines.
 
+use std::io::IsTerminal;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tracing_subscriber::EnvFilter;
@@ -57,6 +59,8 @@ pub fn init(config: &TelemetryConfig) -> Result<(), TelemetryError> {
     let filter = parse_filter(&config.filter)?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // Colours are for terminals, not for log files.
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match config.format {
         LogFormat::Text => builder.try_init(),
