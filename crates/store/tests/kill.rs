@@ -35,7 +35,11 @@ fn versioned(number: u64, version: u64) -> moerag_store::DocumentPut {
 
 /// In every second round the cut-off index is brought up to date instead of built anew.
 fn options(round: u64) -> EdgeOptions {
-    let rebuild_unclean_below = if round % 2 == 0 { 0 } else { usize::MAX };
+    let rebuild_unclean_below = if round.is_multiple_of(2) {
+        0
+    } else {
+        usize::MAX
+    };
     EdgeOptions {
         rebuild_unclean_below,
         ..EdgeOptions::default()

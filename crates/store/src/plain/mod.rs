@@ -110,7 +110,7 @@ impl Builder {
     fn line_break(&mut self) {
         let kept = self.text.trim_end_matches(' ').len().max(self.start);
         self.text.truncate(kept);
-        if self.text.len() > self.start {
+        if self.text.len() > self.start && !self.text.ends_with('\n') {
             self.text.push('\n');
         }
     }

@@ -177,20 +177,18 @@ impl Packer<'_> {
             let words = unit.words as f32 / MAX_WORDS as f32;
             words.max(unit.tokens as f32 / room as f32)
         };
-        let total: f32 = run.units.iter().map(load).sum();
-        let target = total / total.ceil().max(1.0);
+        let mut left: f32 = run.units.iter().map(load).sum();
+        let mut target = even_share(left);
         let mut start = 0;
         let mut filled = 0.0f32;
         for at in 0..run.units.len() {
             let next = load(&run.units[at]);
             let over = filled + next;
-            let far = over > 1.0 || over - target > target - filled;
             let previous = at.checked_sub(1).map(|i| &run.units[i]);
             let block_end = previous.is_some_and(|unit| unit.ends_block) && filled >= 0.8 * target;
-            if at > start
-                && (far || block_end)
-                && exceeds(MIN_LOAD, run.units[at..].iter().map(load))
-            {
+            let enough = block_end || over - target > target - filled;
+            let cut = over > 1.0 || enough && exceeds(MIN_LOAD, run.units[at..].iter().map(load));
+            if at > start && cut {
                 // A heading opens what follows it.
                 let cut_at =
                     if previous.is_some_and(|unit| unit.heading.is_some()) && at - 1 > start {
@@ -199,6 +197,8 @@ impl Packer<'_> {
                         at
                     };
                 self.emit(&run.title, &run.units[start..cut_at]);
+                left -= run.units[start..cut_at].iter().map(load).sum::<f32>();
+                target = even_share(left);
                 filled = run.units[cut_at..at].iter().map(load).sum();
                 start = cut_at;
             }
@@ -229,6 +229,12 @@ impl Packer<'_> {
             rest = tail;
         }
     }
+}
+
+/// Load of each of the fewest equal pieces that `left` makes.
+fn even_share(left: f32) -> f32 {
+    // Sums of many small loads come out a little too large.
+    left / (left - 1e-3).ceil().max(1.0)
 }
 
 /// Whether the sum of `parts` is above `bound`; looks at no more of them than it needs.
