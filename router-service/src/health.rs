@@ -40,11 +40,28 @@ pub(crate) async fn monitor(
     every: Duration,
     shutdown: Shutdown,
 ) {
+    let check = || {
+        let slot = slot.clone();
+        async move { check(&slot).await }
+    };
+    follow(reporter, every, shutdown, check).await;
+}
+
+/// Reports what `check` says. Until the first success it is asked more often; after that only
+/// several failures in a row count.
+async fn follow<C: Future<Output = Result<(), String>>>(
+    reporter: HealthReporter,
+    every: Duration,
+    shutdown: Shutdown,
+    check: impl Fn() -> C,
+) {
+    let mut pause = every.min(STARTING_PAUSE);
     let mut serving = false;
     let mut failures = 0;
-    loop {
-        match check(&slot).await {
+    while !shutdown.has_begun() {
+        match check().await {
             Ok(()) => {
+                pause = every;
                 failures = 0;
                 if !serving {
                     serving = true;
@@ -61,13 +78,8 @@ pub(crate) async fn monitor(
                 }
             }
         }
-        let pause = if serving || slot.get().is_ok() {
-            every
-        } else {
-            STARTING_PAUSE
-        };
         tokio::select! {
-            () = shutdown.begun() => break,
+            () = shutdown.begun() => {}
             () = tokio::time::sleep(pause) => {}
         }
     }
@@ -85,5 +97,77 @@ async fn check(slot: &EngineSlot) -> Result<(), String> {
 async fn report(reporter: &HealthReporter, status: ServingStatus) {
     for service in SERVICES {
         reporter.set_service_status(service, status).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tonic::Request;
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_check_response::ServingStatus as Wire;
+    use tonic_health::server::HealthService;
+
+    use super::*;
+
+    async fn status(health: &HealthService, service: &str) -> Wire {
+        let request = HealthCheckRequest {
+            service: service.to_owned(),
+        };
+        let reply = health.check(Request::new(request)).await.unwrap();
+        reply.into_inner().status()
+    }
+
+    async fn wait_for(health: &HealthService, wanted: Wire) {
+        let waiting = async {
+            for service in SERVICES {
+                while status(health, service).await != wanted {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), waiting)
+            .await
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn health_follows_the_store_there_and_back_and_ends_with_the_drain() {
+        let (reporter, _server) = service().await;
+        let health = HealthService::from_health_reporter(reporter.clone());
+        let shutdown = Shutdown::new();
+        // The number of checks that fail from now on.
+        let failing = Arc::new(AtomicU32::new(3));
+        let (left, stop) = (Arc::clone(&failing), shutdown.clone());
+        let monitor = tokio::spawn(async move {
+            let check = || {
+                let n = left.load(Ordering::SeqCst);
+                left.store(n.saturating_sub(1), Ordering::SeqCst);
+                std::future::ready(if n == 0 {
+                    Ok(())
+                } else {
+                    Err("no store".to_owned())
+                })
+            };
+            follow(reporter, Duration::from_millis(2), stop, check).await;
+        });
+        assert_eq!(status(&health, "").await, Wire::NotServing);
+        wait_for(&health, Wire::Serving).await;
+        failing.store(u32::MAX, Ordering::SeqCst);
+        wait_for(&health, Wire::NotServing).await;
+        failing.store(0, Ordering::SeqCst);
+        wait_for(&health, Wire::Serving).await;
+        // One failure alone is not worth telling.
+        failing.store(1, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        assert_eq!(failing.load(Ordering::SeqCst), 0);
+        assert_eq!(status(&health, "").await, Wire::Serving);
+        shutdown.begin();
+        monitor.await.unwrap();
+        wait_for(&health, Wire::NotServing).await;
     }
 }
