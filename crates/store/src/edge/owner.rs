@@ -30,8 +30,8 @@ const BATCH: usize = 256;
 const FLUSH_AFTER: usize = 8_192;
 /// Quiet time after which the shard is flushed and looked after.
 const QUIET: Duration = Duration::from_millis(300);
-/// Room that a point takes in a new shard, its log included, at 384 dimensions; a generous figure.
-const BYTES_PER_POINT: u64 = 8_192;
+/// Room that a point takes in a new shard beside its vector, log included.
+const BYTES_PER_POINT: u64 = 2_048;
 /// Wait before the next try when the index cannot be brought up to date.
 const RETRY: Duration = Duration::from_secs(5);
 /// Relative change of the average passage length after which BM25 weights are computed anew.
@@ -270,7 +270,8 @@ impl Owner {
         let target = self.shared.truth.committed();
         self.remove_strays();
         let points = target.passage_count()?;
-        let incoming = points.saturating_mul(BYTES_PER_POINT);
+        let per_point = BYTES_PER_POINT + u64::from(self.shared.truth.spec().dim) * 8;
+        let incoming = points.saturating_mul(per_point);
         require_room(
             &self.shared.dir,
             self.shared.options.reserve_bytes / 2,

@@ -2,9 +2,10 @@
 //!
 //! The database runs on a made-up disk that loses, at a random moment, any part of what was written
 //! since the last sync, in 512-byte sectors and in any order. Then it is opened again from what is left.
+//! The same disk, running full instead, shows that a failed write costs nothing but itself.
 
 use std::collections::BTreeMap;
-use std::io::{Error, Result};
+use std::io::{Error, ErrorKind, Result};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -16,6 +17,7 @@ use rand_chacha::ChaCha8Rng;
 use redb::{Database, StorageBackend};
 
 use super::truth::{Opener, Truth};
+use crate::error::StoreError;
 use crate::passage::{Passage, PassageRecord};
 use crate::spec::CollectionSpec;
 use crate::store::DocumentPut;
@@ -41,10 +43,9 @@ enum Pending {
 
 impl Disk {
     fn tick(&mut self) -> Result<()> {
-        self.operations_left = self
-            .operations_left
-            .checked_sub(1)
-            .ok_or(Error::other("no power"))?;
+        // The error of a full disk; a lost power is the same to the database, which sees no more.
+        let full = || Error::from(ErrorKind::StorageFull);
+        self.operations_left = self.operations_left.checked_sub(1).ok_or_else(full)?;
         Ok(())
     }
 
@@ -276,4 +277,51 @@ fn what_was_acknowledged_survives_power_loss() {
         image = check(path, image, &acknowledged);
     }
     assert!(interrupted > 30 && acknowledged.len() == 12);
+}
+
+#[test]
+fn a_full_disk_fails_the_write_and_nothing_else() {
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    let path = Path::new("made-up disk");
+    let disk = Shared::holding(Vec::new(), usize::MAX);
+    Truth::create(path, &disk.opener(), &spec()).unwrap();
+    let truth = Truth::open(path, disk.opener(), "c").unwrap().unwrap();
+    let mut acknowledged: BTreeMap<u32, u32> = BTreeMap::new();
+    let (mut version, mut refused) = (0, 0);
+    for _ in 0..150 {
+        version += 1;
+        let id = rng.random_range(0..12);
+        disk.disk().operations_left = rng.random_range(0..60);
+        match truth.put(&[put(id, version)]) {
+            Ok(()) => {
+                acknowledged.insert(id, version);
+            }
+            Err(error) => {
+                assert!(matches!(error, StoreError::Database { .. }), "{error}");
+                refused += 1;
+            }
+        }
+        // Room again: what was committed reads, whether or not the failed write has landed.
+        disk.disk().operations_left = usize::MAX;
+        truth.heal().unwrap();
+        let row = truth.committed().document(&format!("d{id}")).unwrap();
+        if row.is_some_and(|row| row.revision == format!("r{version}")) {
+            acknowledged.insert(id, version);
+        }
+        for (id, version) in &acknowledged {
+            let row = truth
+                .committed()
+                .document(&format!("d{id}"))
+                .unwrap()
+                .unwrap();
+            assert_eq!(row.revision, format!("r{version}"));
+        }
+    }
+    assert!(
+        refused > 30 && refused < 140,
+        "{refused} of 150 writes refused"
+    );
+    drop(truth);
+    let image = disk.disk().current.clone();
+    check(path, image, &acknowledged);
 }
