@@ -1,0 +1,198 @@
+//! What is particular to the Qdrant store: a server that is away, several routers on one server.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::*;
+use moerag_store::{CandidateQuery, Filter, PassageStore, QdrantOptions, QdrantStore, StoreError};
+
+/// A router of its own on the test server.
+fn router(url: &str) -> QdrantStore {
+    let options = QdrantOptions {
+        prefix: "moerag-test".into(),
+        ..QdrantOptions::default()
+    };
+    QdrantStore::connect(url, None, options).unwrap()
+}
+
+fn server(test: &str) -> Option<String> {
+    let url = std::env::var("QDRANT_TEST_URL").ok();
+    if url.is_none() {
+        println!("SKIPPED {test}: set QDRANT_TEST_URL to a server's gRPC address");
+    }
+    url
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_unavailable() {
+    // A port that was free a moment ago, and that nobody listens on.
+    let free = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let options = QdrantOptions {
+        retries: 1,
+        ..QdrantOptions::default()
+    };
+    let store = QdrantStore::connect(&format!("http://{free}"), None, options).unwrap();
+    let start = Instant::now();
+    let query = CandidateQuery {
+        vector: vec![0.0; DIM],
+        sparse: Vec::new(),
+        n: 1,
+        filter: Filter::default(),
+    };
+    let errors = [
+        store.health().await.unwrap_err(),
+        store.collections().await.unwrap_err(),
+        store.ensure_collection("c", &spec()).await.unwrap_err(),
+        store.candidates("c", &query).await.unwrap_err(),
+        store
+            .put_documents("c", vec![document("d", 1, 1, &[])])
+            .await
+            .unwrap_err(),
+    ];
+    for error in errors {
+        assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+        assert!(error.to_string().contains(&free.to_string()), "{error}");
+    }
+    assert!(start.elapsed() < Duration::from_secs(20));
+    let wrong = QdrantStore::connect("not a url", None, QdrantOptions::default());
+    assert!(matches!(wrong.err(), Some(StoreError::InvalidInput { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_routers_share_a_collection() {
+    let Some(url) = server("two_routers_share_a_collection") else {
+        return;
+    };
+    let name = "two_routers";
+    let (one, two) = (router(&url), router(&url));
+    one.drop_collection(name).await.unwrap();
+    one.ensure_collection(name, &spec()).await.unwrap();
+    two.ensure_collection(name, &spec()).await.unwrap();
+    let mut model = Model::default();
+    for round in 0..4 {
+        // Both write at the same time, each its own documents.
+        let of = |who: &str| -> Vec<_> {
+            (0..6)
+                .map(|i| document(&format!("{who} {i}"), 1 + i % 3, round, &[]))
+                .collect()
+        };
+        let (left, right) = (of("one"), of("two"));
+        left.iter()
+            .chain(&right)
+            .for_each(|document| model.put(document));
+        let (a, b) = tokio::join!(
+            one.put_documents(name, left),
+            two.put_documents(name, right)
+        );
+        a.unwrap();
+        b.unwrap();
+        tokio::time::sleep(Duration::from_millis(2_100)).await;
+        for store in [&one, &two] {
+            check_whole(store, name, &model).await;
+            check_searches(store, name, &model, round).await;
+        }
+    }
+    // Both write the same document in different revisions: one of them is there in the end, whole.
+    for round in 0..5 {
+        let (a, b) = (
+            document("same", 4, 100 + round, &[]),
+            document("same", 3, 200 + round, &[]),
+        );
+        let (left, right) = tokio::join!(
+            one.put_documents(name, vec![a.clone()]),
+            two.put_documents(name, vec![b.clone()])
+        );
+        left.unwrap();
+        right.unwrap();
+        tokio::time::sleep(Duration::from_millis(2_100)).await;
+        let documents = one.documents(name).await.unwrap();
+        let (_, revision) = documents.iter().find(|(id, _)| id == "same").unwrap();
+        let winner = if *revision == a.revision { &a } else { &b };
+        assert_eq!(*revision, winner.revision);
+        model.put(winner);
+        for store in [&one, &two] {
+            check_whole(store, name, &model).await;
+            check_searches(store, name, &model, 10 + round).await;
+        }
+    }
+    // What one drops is gone for the other, which finds the new one when it is made again.
+    assert!(one.drop_collection(name).await.unwrap());
+    let error = two.collection(name).await.unwrap_err();
+    assert!(
+        matches!(error, StoreError::UnknownCollection { .. }),
+        "{error}"
+    );
+    let mut other = spec();
+    other.space = "another space".into();
+    one.ensure_collection(name, &other).await.unwrap();
+    assert_eq!(
+        two.collection(name).await.unwrap().spec.space,
+        "another space"
+    );
+    one.drop_collection(name).await.unwrap();
+}
+
+/// A router dies between any two steps of a write: nothing is lost, and the next start finishes it.
+#[tokio::test(flavor = "multi_thread")]
+async fn interrupted_writes_are_finished() {
+    let Some(url) = server("interrupted_writes_are_finished") else {
+        return;
+    };
+    let name = "interrupted_writes";
+    let store = router(&url);
+    store.drop_collection(name).await.unwrap();
+    store.ensure_collection(name, &spec()).await.unwrap();
+    let first = document("d", 3, 0, &[]);
+    store
+        .put_documents(name, vec![first.clone()])
+        .await
+        .unwrap();
+    let mut version = 0;
+    let mut cut = 0;
+    let mut millis = 0;
+    while millis < 60 {
+        version += 1;
+        let next = document("d", 2 + (version % 4) as u32, version, &[]);
+        let writer = router(&url);
+        // Dropping the call in its middle is what a kill looks like to the server.
+        let write = writer.put_documents(name, vec![next.clone()]);
+        let done = tokio::time::timeout(Duration::from_millis(millis), write).await;
+        cut += u32::from(done.is_err());
+        millis += 2;
+        // A request on its way when its sender died may still arrive.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let restarted = router(&url);
+        restarted.ensure_collection(name, &spec()).await.unwrap();
+        let documents = restarted.documents(name).await.unwrap();
+        let revision = &documents[0].1;
+        let mut model = Model::default();
+        let there = (0..=version)
+            .map(|v| {
+                if v == 0 {
+                    first.clone()
+                } else {
+                    document("d", 2 + (v % 4) as u32, v, &[])
+                }
+            })
+            .find(|document| document.revision == *revision)
+            .unwrap();
+        if let Ok(done) = done {
+            done.unwrap();
+            assert_eq!(
+                there.revision, next.revision,
+                "an acknowledged write is gone"
+            );
+        }
+        model.put(&there);
+        check_whole(&restarted, name, &model).await;
+        check_searches(&restarted, name, &model, version).await;
+    }
+    assert!(cut > 0, "no write was cut off");
+    store.drop_collection(name).await.unwrap();
+}
