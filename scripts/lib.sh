@@ -35,6 +35,8 @@ target_dir() {
 start_services() {
     local data=$1
     mkdir -p "$data"
+    # What an earlier run left here would be taken for this one's addresses.
+    rm -f "$data/up.out"
     "$BIN/moerag" up --json --data-dir "$data" --router-listen 127.0.0.1:0 --trainer-listen 127.0.0.1:0 \
         >"$data/up.out" 2>"$data/up.err" &
     UP_PID=$!

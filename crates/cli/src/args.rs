@@ -9,7 +9,6 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(
     name = "moerag",
     version,
-    about,
     max_term_width = 100,
     propagate_version = true
 )]

@@ -252,13 +252,19 @@ pub(crate) fn job_text(job: &TrainingJob) -> String {
     text
 }
 
+/// The figures that tell whether learning helped; `--json` has all of them.
+const SHOWN: [&str; 5] =
+    ["held_out_loss.", "held_out_mrr.", "head_diversity.", "routing_accuracy", "synthetic_queries"];
+
 fn metric_lines(job: &TrainingJob) -> Vec<String> {
-    let mut metrics: Vec<_> = job.metrics.iter().collect();
+    let shown = |name: &str| {
+        // Names are `collection/figure`; a figure per query type is too much for people.
+        let figure = name.rsplit('/').next().unwrap_or(name);
+        SHOWN.iter().any(|s| figure == *s || (s.ends_with('.') && figure.starts_with(s)))
+    };
+    let mut metrics: Vec<_> = job.metrics.iter().filter(|(name, _)| shown(name)).collect();
     metrics.sort_by_key(|(name, _)| name.as_str());
-    metrics
-        .into_iter()
-        .map(|(name, value)| format!("  {name:<32} {value:.4}"))
-        .collect()
+    metrics.into_iter().map(|(name, value)| format!("  {name:<40} {value:.4}")).collect()
 }
 
 /// A job as JSON.
@@ -310,6 +316,15 @@ mod tests {
         let text = console::strip_ansi_codes(&job_text(&job)).into_owned();
         assert_eq!(text, "running j1, docs: train 3/10");
         assert!(!ended(&job));
+    }
+
+    #[test]
+    fn people_see_the_figures_that_tell_whether_learning_helped() {
+        let names = ["docs/held_out_loss.prior", "docs/routing_accuracy", "docs/routing_accuracy.causal", "docs/passages"];
+        let metrics = names.iter().map(|name| ((*name).to_owned(), 0.5)).collect();
+        let lines = metric_lines(&TrainingJob { metrics, ..TrainingJob::default() });
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[0].contains("held_out_loss.prior") && lines[0].ends_with("0.5000"), "{lines:?}");
     }
 
     #[test]
