@@ -104,7 +104,7 @@ pub(crate) struct Ingest {
     /// Collection to write to; made if it does not exist
     #[arg(long, short, default_value = "default", value_name = "NAME")]
     pub(crate) collection: String,
-    /// Language of stems and stop words of a new collection [default: english]
+    /// Language of stems and stop words of a new collection, a code such as en or de [default: en]
     #[arg(long, value_name = "NAME")]
     pub(crate) language: Option<String>,
     /// Delete documents of the collection that are no longer under the given paths

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use tonic::Code;
-use tonic_types::StatusExt;
+use tonic_types::{FieldViolation, StatusExt};
 
 /// Bad usage or configuration (`EX_USAGE`).
 pub(crate) const EXIT_USAGE: u8 = 64;
@@ -36,7 +36,9 @@ pub(crate) fn rpc(what: &str, status: &tonic::Status) -> anyhow::Error {
         message = format!("{what}: {}", status.code());
     }
     if let Some(bad) = details.bad_request() {
-        for violation in &bad.field_violations {
+        // A single one is often the whole message already.
+        let new = |v: &&FieldViolation| !status.message().contains(&v.description);
+        for violation in bad.field_violations.iter().filter(new) {
             message.push_str(&format!(
                 "\n  {}: {}",
                 violation.field, violation.description
@@ -82,6 +84,22 @@ mod tests {
         assert_eq!(
             format!("{:?}", exit_code(&error.context("outer"))),
             format!("{:?}", ExitCode::from(EXIT_USAGE))
+        );
+    }
+
+    #[test]
+    fn what_the_message_says_already_is_not_said_twice() {
+        let mut details = tonic_types::ErrorDetails::new();
+        details.add_bad_request_violation("top_k", "is 0, must be 1 to 1000");
+        let status = tonic::Status::with_error_details(
+            Code::InvalidArgument,
+            "top_k: is 0, must be 1 to 1000",
+            details,
+        );
+        let error = rpc("cannot attend", &status);
+        assert_eq!(
+            format!("{error}"),
+            "cannot attend: top_k: is 0, must be 1 to 1000"
         );
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use comfy_table::{CellAlignment, Table};
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use serde::{Deserialize, Serialize};
 
 use crate::error::EvalError;
@@ -301,7 +301,7 @@ fn ordered(methods: &BTreeMap<String, Metrics>) -> impl Iterator<Item = (&'stati
 
 fn metrics_table(methods: &BTreeMap<String, Metrics>) -> Table {
     let mut table = Table::new();
-    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(TableStyle::new().header_separator(LineStyle::none().fill('─')));
     table.set_header(std::iter::once("method").chain(COLUMNS));
     for (name, metrics) in ordered(methods) {
         table.add_row(

@@ -74,7 +74,7 @@ async fn main() -> Result<()> {
 async fn ingest(channel: Channel) -> Result<()> {
     let start = IngestStart {
         collection: COLLECTION.into(),
-        language: "english".into(),
+        language: "en".into(),
     };
     let documents = DOCUMENTS.map(|(id, title, text)| {
         Message::Document(Document {

@@ -231,18 +231,17 @@ pub(crate) fn job_text(job: &TrainingJob) -> String {
             ", published version {version} ({})",
             sources_text(&job.sources)
         ));
-        for source in job
-            .sources
-            .values()
-            .map(|source| source_word(*source))
-            .filter(|word| *word != "trained")
-            .take(1)
-        {
-            text.push_str(&format!(": {}", source_reason(source)));
-        }
     }
-    if !job.message.is_empty() {
-        text.push_str(&format!(": {}", job.message));
+    let fallback = job
+        .sources
+        .values()
+        .map(|source| source_word(*source))
+        .find(|w| *w != "trained");
+    match (&job.message, fallback) {
+        // The trainer's own words say more than the general reason.
+        (message, _) if !message.is_empty() => text.push_str(&format!(": {message}")),
+        (_, Some(source)) => text.push_str(&format!(": {}", source_reason(source))),
+        _ => {}
     }
     if let (Some(start), Some(end)) = (&job.started_at, &job.ended_at) {
         let seconds =
@@ -253,18 +252,28 @@ pub(crate) fn job_text(job: &TrainingJob) -> String {
 }
 
 /// The figures that tell whether learning helped; `--json` has all of them.
-const SHOWN: [&str; 5] =
-    ["held_out_loss.", "held_out_mrr.", "head_diversity.", "routing_accuracy", "synthetic_queries"];
+const SHOWN: [&str; 5] = [
+    "held_out_loss.",
+    "held_out_mrr.",
+    "head_diversity.",
+    "routing_accuracy",
+    "synthetic_queries",
+];
 
 fn metric_lines(job: &TrainingJob) -> Vec<String> {
     let shown = |name: &str| {
         // Names are `collection/figure`; a figure per query type is too much for people.
         let figure = name.rsplit('/').next().unwrap_or(name);
-        SHOWN.iter().any(|s| figure == *s || (s.ends_with('.') && figure.starts_with(s)))
+        SHOWN
+            .iter()
+            .any(|s| figure == *s || (s.ends_with('.') && figure.starts_with(s)))
     };
     let mut metrics: Vec<_> = job.metrics.iter().filter(|(name, _)| shown(name)).collect();
     metrics.sort_by_key(|(name, _)| name.as_str());
-    metrics.into_iter().map(|(name, value)| format!("  {name:<40} {value:.4}")).collect()
+    metrics
+        .into_iter()
+        .map(|(name, value)| format!("  {name:<40} {value:.4}"))
+        .collect()
 }
 
 /// A job as JSON.
@@ -320,11 +329,22 @@ mod tests {
 
     #[test]
     fn people_see_the_figures_that_tell_whether_learning_helped() {
-        let names = ["docs/held_out_loss.prior", "docs/routing_accuracy", "docs/routing_accuracy.causal", "docs/passages"];
+        let names = [
+            "docs/held_out_loss.prior",
+            "docs/routing_accuracy",
+            "docs/routing_accuracy.causal",
+            "docs/passages",
+        ];
         let metrics = names.iter().map(|name| ((*name).to_owned(), 0.5)).collect();
-        let lines = metric_lines(&TrainingJob { metrics, ..TrainingJob::default() });
+        let lines = metric_lines(&TrainingJob {
+            metrics,
+            ..TrainingJob::default()
+        });
         assert_eq!(lines.len(), 2, "{lines:?}");
-        assert!(lines[0].contains("held_out_loss.prior") && lines[0].ends_with("0.5000"), "{lines:?}");
+        assert!(
+            lines[0].contains("held_out_loss.prior") && lines[0].ends_with("0.5000"),
+            "{lines:?}"
+        );
     }
 
     #[test]

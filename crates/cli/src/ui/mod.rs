@@ -7,8 +7,7 @@ pub(crate) mod progress;
 use std::io::{IsTerminal, Write};
 
 use anyhow::Result;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{ContentArrangement, Table};
+use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
 
 /// Decides once whether standard output is coloured: only on a terminal, never with `NO_COLOR`
 /// set (<https://no-color.org>) or a dumb terminal.
@@ -56,7 +55,7 @@ pub(crate) fn note(text: &str) {
 /// A table with a header, as wide as the terminal.
 pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY);
+    table.load_style(TableStyle::new().header_separator(LineStyle::none().fill('─')));
     table
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(header.to_vec());

@@ -79,10 +79,13 @@ pub(crate) async fn run(addresses: &Addresses, args: Ingest, json: bool) -> Resu
         .into_inner();
     while let Some(reply) = replies.next().await {
         let reply = reply.map_err(|status| {
-            let durable = totals.progress.written + totals.progress.unchanged;
-            rpc("the ingest broke off", &status).context(format!(
-                "{durable} documents are safe; run the same command again to go on"
-            ))
+            let error = rpc("the ingest broke off", &status);
+            match totals.progress.written + totals.progress.unchanged {
+                0 => error,
+                safe => error.context(format!(
+                    "{safe} documents are safe; run the same command again to go on"
+                )),
+            }
         })?;
         totals.take(reply);
         let p = &totals.progress;

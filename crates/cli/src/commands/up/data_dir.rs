@@ -1,5 +1,6 @@
 //! The directory one `moerag up` owns: a lock, logs, and a note of what runs.
 
+use std::cell::Cell;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -26,6 +27,8 @@ pub(super) struct DataDir {
     path: PathBuf,
     /// The lock goes when the file is closed, also after a kill.
     lock: File,
+    /// Whether the note about what runs is ours: one about left-overs must outlive a refusal.
+    noted: Cell<bool>,
 }
 
 /// `$XDG_DATA_HOME/moerag`, or `~/.local/share/moerag`.
@@ -84,7 +87,11 @@ impl DataDir {
         }
         lock.set_len(0)?;
         lock.write_all(std::process::id().to_string().as_bytes())?;
-        let dir = DataDir { path, lock };
+        let dir = DataDir {
+            path,
+            lock,
+            noted: Cell::new(false),
+        };
         dir.refuse_left_overs()?;
         Ok(dir)
     }
@@ -110,6 +117,7 @@ impl DataDir {
     /// Notes what runs.
     pub(super) fn note(&self, running: &Running) -> Result<()> {
         fs_err::write(self.note_path(), serde_json::to_vec_pretty(running)?)?;
+        self.noted.set(true);
         Ok(())
     }
 
@@ -142,8 +150,10 @@ impl DataDir {
 
 impl Drop for DataDir {
     fn drop(&mut self) {
-        // Whoever comes next would read a note about processes that are gone; it copes with that.
-        fs_err::remove_file(self.note_path()).ok();
+        if self.noted.get() {
+            // If it stays, whoever comes next reads about processes that are gone and copes.
+            fs_err::remove_file(self.note_path()).ok();
+        }
         self.lock.set_len(0).ok();
     }
 }
@@ -187,6 +197,15 @@ mod tests {
             "one"
         );
         assert_eq!(fs_err::read_to_string(path).unwrap(), "");
+    }
+
+    #[test]
+    fn a_note_about_left_overs_outlives_the_refusal() {
+        let dir = tempfile::tempdir().unwrap();
+        let note = dir.path().join("up.json");
+        fs_err::write(&note, "{}").unwrap();
+        drop(DataDir::open(dir.path()).unwrap());
+        assert!(note.exists());
     }
 
     #[test]
