@@ -27,10 +27,16 @@ pub const START: Duration = Duration::from_secs(120);
 /// When it was not built.
 pub fn binary(name: &str) -> Result<PathBuf> {
     let test = std::env::current_exe()?;
-    let directory = test.parent().and_then(Path::parent).context("the test has no target directory")?;
+    let directory = test
+        .parent()
+        .and_then(Path::parent)
+        .context("the test has no target directory")?;
     let path = directory.join(name);
     if !path.exists() {
-        bail!("{} is missing; build it first: cargo build --workspace --bins", path.display());
+        bail!(
+            "{} is missing; build it first: cargo build --workspace --bins",
+            path.display()
+        );
     }
     Ok(path)
 }
@@ -42,7 +48,10 @@ pub fn binary(name: &str) -> Result<PathBuf> {
 pub fn encoder_dir() -> Result<PathBuf> {
     let dir = moerag_encoder::default_dir();
     if !dir.join("model.safetensors").exists() {
-        bail!("no encoder in {}; fetch it: moerag model fetch", dir.display());
+        bail!(
+            "no encoder in {}; fetch it: moerag model fetch",
+            dir.display()
+        );
     }
     Ok(dir)
 }
@@ -60,9 +69,18 @@ impl Process {
     /// # Errors
     /// When it cannot be started.
     pub fn start(mut command: Command, log: PathBuf) -> Result<Self> {
-        let out = fs_err::OpenOptions::new().create(true).append(true).open(&log)?.into_parts().0;
+        let out = fs_err::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)?
+            .into_parts()
+            .0;
         let err = out.try_clone()?;
-        let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn()?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err)
+            .spawn()?;
         Ok(Self { child, log })
     }
 
@@ -86,7 +104,10 @@ impl Process {
     /// # Errors
     /// When it does not end within 30 s.
     pub fn terminate(&mut self) -> Result<std::process::ExitStatus> {
-        Command::new("kill").arg("-TERM").arg(self.pid().to_string()).status()?;
+        Command::new("kill")
+            .arg("-TERM")
+            .arg(self.pid().to_string())
+            .status()?;
         let until = Instant::now() + Duration::from_secs(30);
         while Instant::now() < until {
             if let Some(status) = self.child.try_wait()? {
@@ -94,7 +115,11 @@ impl Process {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        bail!("process {} does not stop; its log: {}", self.pid(), self.log());
+        bail!(
+            "process {} does not stop; its log: {}",
+            self.pid(),
+            self.log()
+        );
     }
 
     /// Exit status, if it ended.
@@ -116,8 +141,15 @@ impl Process {
     /// When the process is gone.
     pub fn anonymous_kib(&self) -> Result<u64> {
         let status = fs_err::read_to_string(format!("/proc/{}/status", self.pid()))?;
-        let line = status.lines().find(|l| l.starts_with("RssAnon")).context("no RssAnon")?;
-        Ok(line.split_whitespace().nth(1).context("RssAnon without a number")?.parse()?)
+        let line = status
+            .lines()
+            .find(|l| l.starts_with("RssAnon"))
+            .context("no RssAnon")?;
+        Ok(line
+            .split_whitespace()
+            .nth(1)
+            .context("RssAnon without a number")?
+            .parse()?)
     }
 }
 
@@ -141,7 +173,9 @@ impl Sandbox {
     /// # Errors
     /// When no temporary directory can be made.
     pub fn new() -> Result<Self> {
-        Ok(Self { dir: tempfile::tempdir()? })
+        Ok(Self {
+            dir: tempfile::tempdir()?,
+        })
     }
 
     /// Where the data lies.
@@ -179,11 +213,18 @@ impl Sandbox {
         self.service("trainer-worker", &extra, &[])
     }
 
-    fn service(&self, name: &str, extra: &[&str], env: &[(&str, &str)]) -> Result<(Process, String)> {
+    fn service(
+        &self,
+        name: &str,
+        extra: &[&str],
+        env: &[(&str, &str)],
+    ) -> Result<(Process, String)> {
         let address = self.dir.path().join(format!("{name}.address"));
         let _ = fs_err::remove_file(&address);
         let mut command = Command::new(binary(name)?);
-        command.args(["--listen", "127.0.0.1:0", "--address-file"]).arg(&address);
+        command
+            .args(["--listen", "127.0.0.1:0", "--address-file"])
+            .arg(&address);
         command.arg("--data-dir").arg(self.data());
         command.arg("--encoder-dir").arg(encoder_dir()?);
         command.args(extra).envs(env.iter().copied());
@@ -210,7 +251,10 @@ impl Sandbox {
     /// When it cannot be started.
     pub fn moerag(&self, args: &[&str]) -> Result<std::process::Output> {
         let mut command = Command::new(binary("moerag")?);
-        command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
+        command
+            .args(args)
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null());
         command.env("MOERAG_ENCODER_DIR", encoder_dir()?);
         Ok(command.output()?)
     }
@@ -226,7 +270,11 @@ pub async fn wait_until_serving(url: &str) -> Result<()> {
     let until = Instant::now() + START;
     loop {
         if let Ok(mut client) = HealthClient::connect(url.to_owned()).await {
-            let reply = client.check(HealthCheckRequest { service: String::new() }).await;
+            let reply = client
+                .check(HealthCheckRequest {
+                    service: String::new(),
+                })
+                .await;
             if reply.is_ok_and(|r| r.get_ref().status() == ServingStatus::Serving) {
                 return Ok(());
             }
@@ -250,12 +298,25 @@ pub async fn connect(url: &str) -> Result<Channel> {
 ///
 /// # Errors
 /// When the call fails.
-pub async fn ingest(channel: &Channel, collection: &str, documents: Vec<Document>) -> Result<Vec<DocumentOutcome>> {
-    let start = IngestStart { collection: collection.to_owned(), ..IngestStart::default() };
-    let messages = std::iter::once(Message::Start(start)).chain(documents.into_iter().map(Message::Document));
-    let requests: Vec<IngestRequest> = messages.map(|m| IngestRequest { message: Some(m) }).collect();
+pub async fn ingest(
+    channel: &Channel,
+    collection: &str,
+    documents: Vec<Document>,
+) -> Result<Vec<DocumentOutcome>> {
+    let start = IngestStart {
+        collection: collection.to_owned(),
+        ..IngestStart::default()
+    };
+    let messages =
+        std::iter::once(Message::Start(start)).chain(documents.into_iter().map(Message::Document));
+    let requests: Vec<IngestRequest> = messages
+        .map(|m| IngestRequest { message: Some(m) })
+        .collect();
     let mut client = CorpusServiceClient::new(channel.clone());
-    let mut replies = client.ingest(tokio_stream::iter(requests)).await?.into_inner();
+    let mut replies = client
+        .ingest(tokio_stream::iter(requests))
+        .await?
+        .into_inner();
     let mut outcomes = Vec::new();
     while let Some(reply) = replies.message().await? {
         outcomes.extend(reply.outcomes);

@@ -22,14 +22,21 @@ pub struct Sample {
     pub reply: Result<AttendResponse, tonic::Status>,
 }
 
-async fn ask(channel: Channel, collection: String, i: usize) -> Result<AttendResponse, tonic::Status> {
+async fn ask(
+    channel: Channel,
+    collection: String,
+    i: usize,
+) -> Result<AttendResponse, tonic::Status> {
     let request = AttendRequest {
         query: texts::query(i),
         collections: vec![collection],
         top_k: Some(10),
         ..AttendRequest::default()
     };
-    Ok(RouterServiceClient::new(channel).attend(request).await?.into_inner())
+    Ok(RouterServiceClient::new(channel)
+        .attend(request)
+        .await?
+        .into_inner())
 }
 
 /// `clients` that ask one query after the other for `time`; queries are numbered from `first`.
@@ -37,12 +44,19 @@ async fn ask(channel: Channel, collection: String, i: usize) -> Result<AttendRes
 ///
 /// # Errors
 /// The first request that fails.
-pub async fn closed_loop(channel: &Channel, collection: &str, clients: usize, time: Duration, first: usize) -> Result<f64> {
+pub async fn closed_loop(
+    channel: &Channel,
+    collection: &str,
+    clients: usize,
+    time: Duration,
+    first: usize,
+) -> Result<f64> {
     let next = Arc::new(AtomicUsize::new(first));
     let start = Instant::now();
     let tasks: Vec<_> = (0..clients)
         .map(|_| {
-            let (channel, collection, next) = (channel.clone(), collection.to_owned(), next.clone());
+            let (channel, collection, next) =
+                (channel.clone(), collection.to_owned(), next.clone());
             tokio::spawn(async move {
                 while start.elapsed() < time {
                     let i = next.fetch_add(1, Ordering::Relaxed);
@@ -63,7 +77,13 @@ pub async fn closed_loop(channel: &Channel, collection: &str, clients: usize, ti
 ///
 /// # Errors
 /// When a task panics; refused requests are in the samples.
-pub async fn open_loop(channel: &Channel, collection: &str, rate: f64, time: Duration, first: usize) -> Result<Vec<Sample>> {
+pub async fn open_loop(
+    channel: &Channel,
+    collection: &str,
+    rate: f64,
+    time: Duration,
+    first: usize,
+) -> Result<Vec<Sample>> {
     let start = Instant::now();
     let mut tasks = Vec::new();
     for i in 0.. {
@@ -75,7 +95,11 @@ pub async fn open_loop(channel: &Channel, collection: &str, rate: f64, time: Dur
         let (channel, collection) = (channel.clone(), collection.to_owned());
         tasks.push(tokio::spawn(async move {
             let reply = ask(channel, collection, first + i).await;
-            Sample { at, took: start.elapsed().saturating_sub(at), reply }
+            Sample {
+                at,
+                took: start.elapsed().saturating_sub(at),
+                reply,
+            }
         }));
     }
     let mut samples = Vec::with_capacity(tasks.len());
@@ -89,5 +113,8 @@ pub async fn open_loop(channel: &Channel, collection: &str, rate: f64, time: Dur
 pub fn quantile(mut times: Vec<Duration>, p: f64) -> Duration {
     times.sort();
     let last = times.len().saturating_sub(1);
-    times.get((last as f64 * p).round() as usize).copied().unwrap_or_default()
+    times
+        .get((last as f64 * p).round() as usize)
+        .copied()
+        .unwrap_or_default()
 }

@@ -42,7 +42,14 @@ pub fn request(collection: &str, weights: CollectionWeights, space: &str) -> Pub
 ///
 /// # Errors
 /// When the store refuses.
-pub async fn publish(store: &CheckpointStore, collection: &str, space: &str, head: usize) -> Result<u64> {
-    let outcome = store.publish(request(collection, shifted(head, 1.5)?, space)).await?;
+pub async fn publish(
+    store: &CheckpointStore,
+    collection: &str,
+    space: &str,
+    head: usize,
+) -> Result<u64> {
+    let outcome = store
+        .publish(request(collection, shifted(head, 1.5)?, space))
+        .await?;
     Ok(outcome.manifest.version)
 }

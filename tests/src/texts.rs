@@ -3,18 +3,54 @@
 use moerag_proto::v1::{Document, DocumentFormat};
 
 const SUBJECTS: [(&str, &str); 12] = [
-    ("lighthouse", "guides ships along a rocky coast with a rotating lamp"),
-    ("glacier", "moves slowly downhill and carves deep valleys into the bedrock"),
-    ("compiler", "translates source code into instructions that a processor executes"),
-    ("beehive", "stores honey in wax combs that the workers seal for the winter"),
-    ("telescope", "collects faint light from distant galaxies with a curved mirror"),
-    ("sourdough", "rises because wild yeast and bacteria ferment the wet flour"),
-    ("turbine", "turns the pressure of falling water into electric power"),
-    ("vaccine", "trains the immune system to recognise a virus before an infection"),
-    ("violin", "produces its tone when a bow makes the strings vibrate"),
-    ("canal", "lifts barges between two rivers through a chain of locks"),
-    ("database", "keeps committed records safe by writing them to a log first"),
-    ("volcano", "erupts when gas-rich magma finds a way through the crust"),
+    (
+        "lighthouse",
+        "guides ships along a rocky coast with a rotating lamp",
+    ),
+    (
+        "glacier",
+        "moves slowly downhill and carves deep valleys into the bedrock",
+    ),
+    (
+        "compiler",
+        "translates source code into instructions that a processor executes",
+    ),
+    (
+        "beehive",
+        "stores honey in wax combs that the workers seal for the winter",
+    ),
+    (
+        "telescope",
+        "collects faint light from distant galaxies with a curved mirror",
+    ),
+    (
+        "sourdough",
+        "rises because wild yeast and bacteria ferment the wet flour",
+    ),
+    (
+        "turbine",
+        "turns the pressure of falling water into electric power",
+    ),
+    (
+        "vaccine",
+        "trains the immune system to recognise a virus before an infection",
+    ),
+    (
+        "violin",
+        "produces its tone when a bow makes the strings vibrate",
+    ),
+    (
+        "canal",
+        "lifts barges between two rivers through a chain of locks",
+    ),
+    (
+        "database",
+        "keeps committed records safe by writing them to a log first",
+    ),
+    (
+        "volcano",
+        "erupts when gas-rich magma finds a way through the crust",
+    ),
 ];
 
 const DETAILS: [&str; 8] = [
@@ -56,5 +92,10 @@ pub fn query(i: usize) -> String {
     let (subject, does) = SUBJECTS[(i * 7) % SUBJECTS.len()];
     let words: Vec<&str> = does.split(' ').collect();
     let start = i % (words.len() - 3);
-    format!("what {} {} {} about {subject} case {i}", words[start], words[start + 1], words[start + 2])
+    format!(
+        "what {} {} {} about {subject} case {i}",
+        words[start],
+        words[start + 1],
+        words[start + 2]
+    )
 }

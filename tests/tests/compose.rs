@@ -4,7 +4,10 @@
 use std::path::{Path, PathBuf};
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_path_buf()
 }
 
 fn read(path: &str) -> String {
@@ -15,7 +18,8 @@ fn read(path: &str) -> String {
 fn environment(compose: &str, service: &str) -> Vec<(String, String)> {
     let start = compose.find(&format!("\n  {service}:\n")).unwrap();
     let block = &compose[start + 1..];
-    let environment = &block[block.find("    environment:\n").unwrap() + "    environment:\n".len()..];
+    let environment =
+        &block[block.find("    environment:\n").unwrap() + "    environment:\n".len()..];
     environment
         .lines()
         .take_while(|line| line.starts_with("      "))
@@ -29,13 +33,19 @@ fn the_services_accept_their_environment() {
     let compose = read("docker-compose.yml");
     for (service, binary) in [("router", "router-service"), ("trainer", "trainer-worker")] {
         let environment = environment(&compose, service);
-        assert!(environment.iter().any(|(k, _)| k.starts_with("MOERAG_")), "{service} sets nothing");
+        assert!(
+            environment.iter().any(|(k, _)| k.starts_with("MOERAG_")),
+            "{service} sets nothing"
+        );
         // A refused setting exits with 64 before anything else is looked at; here the encoder is
         // missing, which is found later and is another error.
         let output = std::process::Command::new(moerag_tests::binary(binary).unwrap())
             .envs(environment)
             .env("MOERAG_ENCODER_DIR", "/nonexistent")
-            .env("MOERAG_DATA_DIR", std::env::temp_dir().join("moerag-compose-test"))
+            .env(
+                "MOERAG_DATA_DIR",
+                std::env::temp_dir().join("moerag-compose-test"),
+            )
             .env("MOERAG_LISTEN", "127.0.0.1:0")
             .output()
             .unwrap();
@@ -52,20 +62,46 @@ fn ports_are_those_of_the_defaults_and_files_exist() {
     let trainer = trainer_worker::config::WorkerConfig::default().listen;
     for (service, listen) in [("router", router), ("trainer", trainer)] {
         let environment = environment(&compose, service);
-        let (_, value) = environment.iter().find(|(k, _)| k == "MOERAG_LISTEN").unwrap();
+        let (_, value) = environment
+            .iter()
+            .find(|(k, _)| k == "MOERAG_LISTEN")
+            .unwrap();
         assert_eq!(value, &format!("0.0.0.0:{}", listen.port()), "{service}");
-        assert!(compose.contains(&format!("\"127.0.0.1:{0}:{0}\"", listen.port())), "{service}");
-        assert!(compose.contains(&format!("http://127.0.0.1:{}\"]", listen.port())), "{service}: health check");
+        assert!(
+            compose.contains(&format!("\"127.0.0.1:{0}:{0}\"", listen.port())),
+            "{service}"
+        );
+        assert!(
+            compose.contains(&format!("http://127.0.0.1:{}\"]", listen.port())),
+            "{service}: health check"
+        );
     }
-    for line in compose.lines().filter_map(|l| l.trim().strip_prefix("dockerfile: ")) {
+    for line in compose
+        .lines()
+        .filter_map(|l| l.trim().strip_prefix("dockerfile: "))
+    {
         let dockerfile = read(line);
-        for copied in dockerfile.lines().filter(|l| l.starts_with("COPY ") && !l.contains("--from")) {
-            for path in copied.split_whitespace().skip(1).filter(|p| !p.starts_with("--")).collect::<Vec<_>>().split_last().unwrap().1 {
+        for copied in dockerfile
+            .lines()
+            .filter(|l| l.starts_with("COPY ") && !l.contains("--from"))
+        {
+            for path in copied
+                .split_whitespace()
+                .skip(1)
+                .filter(|p| !p.starts_with("--"))
+                .collect::<Vec<_>>()
+                .split_last()
+                .unwrap()
+                .1
+            {
                 assert!(root().join(path).exists(), "{line}: COPY {path}");
             }
         }
         assert!(dockerfile.contains("USER "), "{line} runs as root");
-        assert!(dockerfile.contains("moerag model fetch") || dockerfile.contains("model fetch"), "{line} has no encoder");
+        assert!(
+            dockerfile.contains("moerag model fetch") || dockerfile.contains("model fetch"),
+            "{line} has no encoder"
+        );
     }
     // Variables of the volumes: what is mounted is what the service is told.
     for volume in ["checkpoints:/data/checkpoints"] {

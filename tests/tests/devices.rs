@@ -11,15 +11,25 @@ use ndarray::Array2;
 async fn attention_agrees_over_devices() {
     let dir = tempfile::tempdir().unwrap();
     let store = CheckpointStore::open(dir.path().to_str().unwrap()).unwrap();
-    let version = models::publish(&store, "notes", "test@0/mean", 2).await.unwrap();
+    let version = models::publish(&store, "notes", "test@0/mean", 2)
+        .await
+        .unwrap();
     let loaded = store.load(version).await.unwrap();
     let (weights, own) = loaded.snapshot.weights_for("notes");
     assert!(own);
 
-    let z = Array2::from_shape_fn((90, 13), |(i, v)| ((i * 31 + v * 17) % 97) as f32 / 20.0 - 2.4);
-    let gate_inputs: Vec<f32> = (0..56).map(|i| ((i * 13) % 29) as f32 / 7.0 - 2.0).collect();
+    let z = Array2::from_shape_fn((90, 13), |(i, v)| {
+        ((i * 31 + v * 17) % 97) as f32 / 20.0 - 2.4
+    });
+    let gate_inputs: Vec<f32> = (0..56)
+        .map(|i| ((i * 13) % 29) as f32 / 7.0 - 2.0)
+        .collect();
     let query = vec![0.05f32; 384];
-    let input = AttendInput { z: z.view(), gate_inputs: &gate_inputs, query_vector: &query };
+    let input = AttendInput {
+        z: z.view(),
+        gate_inputs: &gate_inputs,
+        query_vector: &query,
+    };
     let mut reference: Option<Vec<f32>> = None;
     for kind in [DeviceKind::Flex, DeviceKind::Ndarray, DeviceKind::Wgpu] {
         let model = match CollectionModel::load(weights, kind) {
@@ -32,7 +42,11 @@ async fn attention_agrees_over_devices() {
         };
         let attention = model.attend(&input, Routing::Soft).unwrap();
         let reference = reference.get_or_insert_with(|| attention.attn_weight.clone());
-        let difference = reference.iter().zip(&attention.attn_weight).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let difference = reference
+            .iter()
+            .zip(&attention.attn_weight)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
         println!("{kind}: largest difference of an attention weight {difference:.1e}");
         assert!(difference <= 1e-3, "{kind}: {difference}");
     }

@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_path_buf()
 }
 
 /// Every tracked-looking Rust file below `dir`.
@@ -55,10 +58,21 @@ fn names(list: &[&str]) -> BTreeSet<String> {
 
 #[test]
 fn only_the_numeric_crates_depend_on_burn() {
-    let allowed = names(&["moerag-model", "moerag-encoder", "moerag-checkpoint", "trainer-worker"]);
+    let allowed = names(&[
+        "moerag-model",
+        "moerag-encoder",
+        "moerag-checkpoint",
+        "trainer-worker",
+    ]);
     let found = direct_dependents("burn");
-    assert!(found.is_subset(&allowed), "burn is named by {found:?}, allowed is {allowed:?}");
-    assert!(found.contains("moerag-model"), "the check itself is blind: {found:?}");
+    assert!(
+        found.is_subset(&allowed),
+        "burn is named by {found:?}, allowed is {allowed:?}"
+    );
+    assert!(
+        found.contains("moerag-model"),
+        "the check itself is blind: {found:?}"
+    );
 }
 
 #[test]
@@ -90,8 +104,19 @@ fn retrieve_is_plain_f32_without_io() {
         .no_deps()
         .exec()
         .unwrap();
-    let retrieve = metadata.packages.iter().find(|p| *p.name == "moerag-retrieve").unwrap();
-    for banned in ["burn", "tokio", "tonic", "moerag-store", "moerag-proto", "fs-err"] {
+    let retrieve = metadata
+        .packages
+        .iter()
+        .find(|p| *p.name == "moerag-retrieve")
+        .unwrap();
+    for banned in [
+        "burn",
+        "tokio",
+        "tonic",
+        "moerag-store",
+        "moerag-proto",
+        "fs-err",
+    ] {
         assert!(
             !retrieve
                 .dependencies
@@ -115,7 +140,14 @@ fn proto_types_stay_in_transport_and_domain_does_no_io() {
                 "{path} names moerag_proto outside transport/"
             );
             if path.contains("/domain/") {
-                for io in ["tokio::", "std::fs", "fs_err", "std::net", "tonic::", "PassageStore"] {
+                for io in [
+                    "tokio::",
+                    "std::fs",
+                    "fs_err",
+                    "std::net",
+                    "tonic::",
+                    "PassageStore",
+                ] {
                     assert!(!text.contains(io), "{path} is domain code and names {io}");
                 }
             }
@@ -136,7 +168,12 @@ fn only_publish_writes_the_checkpoint_store() {
             file.display()
         );
     }
-    for crate_dir in ["router-service", "trainer-worker", "crates/cli", "crates/eval"] {
+    for crate_dir in [
+        "router-service",
+        "trainer-worker",
+        "crates/cli",
+        "crates/eval",
+    ] {
         for file in rust_files(&root().join(crate_dir).join("src")) {
             let text = fs_err::read_to_string(&file).unwrap();
             assert!(
@@ -153,7 +190,11 @@ fn files_are_short_and_say_what_they_are() {
     for file in rust_files(&root()) {
         let text = fs_err::read_to_string(&file).unwrap();
         let lines = text.lines().count();
-        assert!(lines <= 500, "{} has {lines} lines; 500 is the limit", file.display());
+        assert!(
+            lines <= 500,
+            "{} has {lines} lines; 500 is the limit",
+            file.display()
+        );
         assert!(
             text.trim_start().starts_with("//!") || file.ends_with("build.rs"),
             "{} has no //! on top",
@@ -165,7 +206,10 @@ fn files_are_short_and_say_what_they_are() {
 #[test]
 fn mains_are_thin() {
     for main in ["router-service/src/main.rs", "trainer-worker/src/main.rs"] {
-        let lines = fs_err::read_to_string(root().join(main)).unwrap().lines().count();
+        let lines = fs_err::read_to_string(root().join(main))
+            .unwrap()
+            .lines()
+            .count();
         assert!(lines <= 60, "{main} has {lines} lines; 60 is the limit");
     }
 }

@@ -21,17 +21,31 @@ const ROUNDS: usize = 20;
 /// A document of several passages, so that half of one could be seen.
 fn long_document(i: usize) -> Document {
     let parts: Vec<String> = (0..4).map(|k| texts::document(i * 4 + k).text).collect();
-    Document { id: format!("long-{i:05}"), text: parts.join("\n\n"), ..texts::document(i) }
+    Document {
+        id: format!("long-{i:05}"),
+        text: parts.join("\n\n"),
+        ..texts::document(i)
+    }
 }
 
 /// Sends documents until the router is gone; gives the passages of each acknowledged one.
 async fn ingest_until_killed(channel: Channel, first: usize) -> BTreeMap<String, u32> {
     let (send, receive) = tokio::sync::mpsc::channel::<IngestRequest>(4);
     tokio::spawn(async move {
-        let start = IngestStart { collection: COLLECTION.to_owned(), ..IngestStart::default() };
-        let messages = std::iter::once(Message::Start(start)).chain((first..).map(|i| Message::Document(long_document(i))));
+        let start = IngestStart {
+            collection: COLLECTION.to_owned(),
+            ..IngestStart::default()
+        };
+        let messages = std::iter::once(Message::Start(start))
+            .chain((first..).map(|i| Message::Document(long_document(i))));
         for message in messages {
-            if send.send(IngestRequest { message: Some(message) }).await.is_err() {
+            if send
+                .send(IngestRequest {
+                    message: Some(message),
+                })
+                .await
+                .is_err()
+            {
                 break;
             }
         }
@@ -42,7 +56,12 @@ async fn ingest_until_killed(channel: Channel, first: usize) -> BTreeMap<String,
         let mut replies = replies.into_inner();
         while let Ok(Some(reply)) = replies.message().await {
             for outcome in reply.outcomes {
-                assert_eq!(outcome.status, DocumentStatus::Written as i32, "{}", outcome.reason);
+                assert_eq!(
+                    outcome.status,
+                    DocumentStatus::Written as i32,
+                    "{}",
+                    outcome.reason
+                );
                 acknowledged.insert(outcome.document_id, outcome.passages);
             }
         }
@@ -52,15 +71,24 @@ async fn ingest_until_killed(channel: Channel, first: usize) -> BTreeMap<String,
 
 /// Every stored document with its ordinals.
 async fn stored(channel: &Channel) -> BTreeMap<String, BTreeSet<u32>> {
-    let request = StreamPassagesRequest { collection: COLLECTION.to_owned(), ..StreamPassagesRequest::default() };
+    let request = StreamPassagesRequest {
+        collection: COLLECTION.to_owned(),
+        ..StreamPassagesRequest::default()
+    };
     let mut documents: BTreeMap<String, BTreeSet<u32>> = BTreeMap::new();
-    let Ok(stream) = CorpusServiceClient::new(channel.clone()).stream_passages(request).await else {
+    let Ok(stream) = CorpusServiceClient::new(channel.clone())
+        .stream_passages(request)
+        .await
+    else {
         return documents;
     };
     let mut stream = stream.into_inner();
     while let Some(page) = stream.message().await.unwrap() {
         for passage in page.passages {
-            documents.entry(passage.document_id).or_default().insert(passage.ordinal);
+            documents
+                .entry(passage.document_id)
+                .or_default()
+                .insert(passage.ordinal);
         }
     }
     documents
@@ -78,8 +106,14 @@ async fn acknowledged_documents_survive_kill_9_and_none_is_half() {
         let channel = connect(&url).await.unwrap();
         let documents = stored(&channel).await;
         for (id, passages) in &acknowledged {
-            let found = documents.get(id).unwrap_or_else(|| panic!("round {round}: {id} was acknowledged and is lost"));
-            assert_eq!(found.len(), *passages as usize, "round {round}: {id} is half there: {found:?}");
+            let found = documents
+                .get(id)
+                .unwrap_or_else(|| panic!("round {round}: {id} was acknowledged and is lost"));
+            assert_eq!(
+                found.len(),
+                *passages as usize,
+                "round {round}: {id} is half there: {found:?}"
+            );
         }
         for (id, ordinals) in &documents {
             let whole: BTreeSet<u32> = (0..ordinals.len() as u32).collect();
@@ -88,8 +122,16 @@ async fn acknowledged_documents_survive_kill_9_and_none_is_half() {
         lost_in_flight += documents.len().abs_diff(acknowledged.len());
         if !acknowledged.is_empty() {
             // The index over the truth answers too, and only with whole documents.
-            let request = AttendRequest { query: texts::query(round), collections: vec![COLLECTION.to_owned()], ..AttendRequest::default() };
-            let reply = RouterServiceClient::new(channel.clone()).attend(request).await.unwrap().into_inner();
+            let request = AttendRequest {
+                query: texts::query(round),
+                collections: vec![COLLECTION.to_owned()],
+                ..AttendRequest::default()
+            };
+            let reply = RouterServiceClient::new(channel.clone())
+                .attend(request)
+                .await
+                .unwrap()
+                .into_inner();
             assert!(!reply.passages.is_empty());
             for passage in reply.passages {
                 assert!(documents[&passage.document_id].contains(&passage.ordinal));
@@ -109,5 +151,9 @@ async fn acknowledged_documents_survive_kill_9_and_none_is_half() {
         "kill -9: {ROUNDS} rounds, {} documents acknowledged, none lost or half; {lost_in_flight} durable beyond the acknowledgement",
         acknowledged.len()
     );
-    assert!(acknowledged.len() > ROUNDS, "too little was ingested to mean anything: {}", acknowledged.len());
+    assert!(
+        acknowledged.len() > ROUNDS,
+        "too little was ingested to mean anything: {}",
+        acknowledged.len()
+    );
 }

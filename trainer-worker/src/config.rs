@@ -18,7 +18,14 @@ use crate::worker::RetrainConfig;
 const SECTION: &str = "trainer";
 /// Top-level names of other processes.
 const ELSEWHERE: [&str; 9] = [
-    "router", "cli", "eval", "test", "trainer_url", "limits", "permits", "ingest",
+    "router",
+    "cli",
+    "eval",
+    "test",
+    "trainer_url",
+    "limits",
+    "permits",
+    "ingest",
     "health_interval_millis",
 ];
 
@@ -228,7 +235,11 @@ fn check(loaded: &Loaded<WorkerConfig>) -> Result<(), ConfigError> {
 }
 
 fn default_data_dir() -> PathBuf {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let set = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     set("XDG_DATA_HOME")
         .or_else(|| Some(set("HOME")?.join(".local/share")))
         .unwrap_or_default()
@@ -242,7 +253,9 @@ mod tests {
     use super::*;
 
     fn error(env: &[(&str, &str)]) -> String {
-        read(&sources().env(env.iter().copied())).unwrap_err().to_string()
+        read(&sources().env(env.iter().copied()))
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]
@@ -266,8 +279,14 @@ mod tests {
             ("MOERAG_DATA_DIR", "/data"),
         ];
         let config = read(&sources().env(env).flag("train.seed", Some(5))).unwrap();
-        assert_eq!((config.train.device, config.train.seed), (DeviceKind::Ndarray, 5));
-        assert_eq!((config.train.synthetic_queries, config.train.optim.epochs), (600, 3));
+        assert_eq!(
+            (config.train.device, config.train.seed),
+            (DeviceKind::Ndarray, 5)
+        );
+        assert_eq!(
+            (config.train.synthetic_queries, config.train.optim.epochs),
+            (600, 3)
+        );
         assert_eq!(config.checkpoint_url(), "/data/checkpoints");
     }
 
@@ -281,7 +300,10 @@ mod tests {
             ("MOERAG_TRAINER__TRAIN__EPOCH", "3", "unknown setting"),
         ] {
             let message = error(&[(name, value)]);
-            assert!(message.contains(name) || message.contains("default"), "{message}");
+            assert!(
+                message.contains(name) || message.contains("default"),
+                "{message}"
+            );
             assert!(message.contains(part), "{message}");
         }
     }

@@ -23,7 +23,9 @@ pub enum TrainError {
         reason: String,
     },
     /// The corpus was made with another encoder or key spec than this worker has.
-    #[error("collection {name:?} has {field} {found:?} but this worker reads {expected:?}; {remedy}")]
+    #[error(
+        "collection {name:?} has {field} {found:?} but this worker reads {expected:?}; {remedy}"
+    )]
     Mismatch {
         /// Collection.
         name: String,

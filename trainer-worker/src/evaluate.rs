@@ -100,8 +100,11 @@ pub(crate) fn ship_loss(
     weights: &CollectionWeights,
     config: &TrainConfig,
 ) -> Result<Option<f32>, TrainError> {
-    let examples: Vec<&Example> =
-        data.held_out().filter(|row| decides(row)).map(|row| &row.example).collect();
+    let examples: Vec<&Example> = data
+        .held_out()
+        .filter(|row| decides(row))
+        .map(|row| &row.example)
+        .collect();
     mean_loss(weights, &examples, config)
 }
 
@@ -117,7 +120,9 @@ fn mean_loss(
     if examples.is_empty() {
         return Ok(None);
     }
-    Ok(Some(evaluate_weights(weights, examples, &config.loss, config.device)?.gold))
+    Ok(Some(
+        evaluate_weights(weights, examples, &config.loss, config.device)?.gold,
+    ))
 }
 
 fn held_out_loss(
@@ -127,8 +132,11 @@ fn held_out_loss(
     config: &TrainConfig,
 ) -> Result<HeldOutLoss, TrainError> {
     let loss = |keep: &dyn Fn(&TrainingQuery) -> bool| {
-        let examples: Vec<&Example> =
-            rows.iter().filter(|row| keep(row)).map(|row| &row.example).collect();
+        let examples: Vec<&Example> = rows
+            .iter()
+            .filter(|row| keep(row))
+            .map(|row| &row.example)
+            .collect();
         mean_loss(weights, &examples, config)
     };
     let mut by_level = [None; 6];
@@ -141,7 +149,12 @@ fn held_out_loss(
         let ahead = |(i, a): (usize, &f32)| {
             *a > attention.mixture[gold] || (*a == attention.mixture[gold] && i < gold)
         };
-        let rank = 1 + attention.mixture.iter().enumerate().filter(|x| ahead(*x)).count();
+        let rank = 1 + attention
+            .mixture
+            .iter()
+            .enumerate()
+            .filter(|x| ahead(*x))
+            .count();
         1.0 / rank as f32
     });
     Ok(HeldOutLoss {
@@ -182,7 +195,9 @@ fn attend(
 type TypeAccuracy = (Option<f32>, [Option<(f32, usize)>; 8]);
 
 fn type_accuracy(rows: &[&TrainingQuery], weights: &CollectionWeights) -> TypeAccuracy {
-    let Some(classifier) = weights.type_classifier() else { return (None, [None; 8]) };
+    let Some(classifier) = weights.type_classifier() else {
+        return (None, [None; 8]);
+    };
     let (mut right, mut count) = ([0usize; 8], [0usize; 8]);
     for row in rows {
         let label = row.query.query_type;
@@ -190,9 +205,8 @@ fn type_accuracy(rows: &[&TrainingQuery], weights: &CollectionWeights) -> TypeAc
         let predicted = argmax(&classifier.posterior(&row.type_vector));
         right[label] += usize::from(predicted == Some(label));
     }
-    let share = |right: usize, count: usize| {
-        (count > 0).then(|| (right as f32 / count as f32, count))
-    };
+    let share =
+        |right: usize, count: usize| (count > 0).then(|| (right as f32 / count as f32, count));
     let overall = share(right.iter().sum(), count.iter().sum()).map(|(share, _)| share);
     (overall, std::array::from_fn(|i| share(right[i], count[i])))
 }
@@ -216,7 +230,11 @@ pub fn head_diversity(attention: &[Attention]) -> HeadDiversity {
     let usable = attention.iter().filter(|query| query.mixture.len() > 1);
     for query in usable.take(DIVERSITY_QUERIES) {
         // The softmax keeps the order, so ranks of attentions are ranks of logits.
-        let ranks: Vec<Vec<f64>> = query.head_attn.iter().map(|head| fractional_ranks(head)).collect();
+        let ranks: Vec<Vec<f64>> = query
+            .head_attn
+            .iter()
+            .map(|head| fractional_ranks(head))
+            .collect();
         for a in 0..ranks.len() {
             for b in a + 1..ranks.len() {
                 let shared = query.head_attn[a].iter().zip(&query.head_attn[b]);
@@ -242,7 +260,10 @@ fn fractional_ranks(values: &[f32]) -> Vec<f64> {
     let mut ranks = vec![0.0; values.len()];
     let mut start = 0;
     while start < order.len() {
-        let same = order[start..].iter().take_while(|i| values[**i] == values[order[start]]).count();
+        let same = order[start..]
+            .iter()
+            .take_while(|i| values[**i] == values[order[start]])
+            .count();
         for i in &order[start..start + same] {
             ranks[*i] = start as f64 + (same - 1) as f64 / 2.0;
         }
@@ -261,7 +282,11 @@ fn correlation(a: &[f64], b: &[f64]) -> f64 {
         aa += (x - mean_a).powi(2);
         bb += (y - mean_b).powi(2);
     }
-    if aa > 0.0 && bb > 0.0 { ab / (aa * bb).sqrt() } else { 0.0 }
+    if aa > 0.0 && bb > 0.0 {
+        ab / (aa * bb).sqrt()
+    } else {
+        0.0
+    }
 }
 
 impl Report {
@@ -275,24 +300,42 @@ impl Report {
             }
         };
         put("held_out_queries".into(), self.held_out as f32);
-        for (who, losses) in [("prior", Some(&self.prior)), ("trained", self.trained.as_ref())] {
+        for (who, losses) in [
+            ("prior", Some(&self.prior)),
+            ("trained", self.trained.as_ref()),
+        ] {
             let Some(losses) = losses else { continue };
             put(format!("held_out_loss.{who}"), losses.ship);
             put(format!("held_out_loss_all.{who}"), losses.all);
             put(format!("held_out_mrr.{who}"), losses.mrr);
             for (level, loss) in LEVELS.iter().zip(losses.by_level) {
-                put(format!("held_out_loss_{level}.{who}"), loss.unwrap_or(f32::NAN));
+                put(
+                    format!("held_out_loss_{level}.{who}"),
+                    loss.unwrap_or(f32::NAN),
+                );
             }
         }
-        put("routing_accuracy".into(), self.routing_accuracy.unwrap_or(f32::NAN));
+        put(
+            "routing_accuracy".into(),
+            self.routing_accuracy.unwrap_or(f32::NAN),
+        );
         for (name, accuracy) in QUERY_TYPES.iter().zip(self.accuracy_by_type) {
-            put(format!("routing_accuracy.{name}"), accuracy.map_or(f32::NAN, |(share, _)| share));
+            put(
+                format!("routing_accuracy.{name}"),
+                accuracy.map_or(f32::NAN, |(share, _)| share),
+            );
         }
         for (head, weight) in HEADS.iter().zip(self.head_utilization) {
             put(format!("head_utilization.{head}"), weight);
         }
-        put("head_diversity.spearman".into(), self.head_diversity.spearman);
-        put("head_diversity.attention".into(), self.head_diversity.attention);
+        put(
+            "head_diversity.spearman".into(),
+            self.head_diversity.spearman,
+        );
+        put(
+            "head_diversity.attention".into(),
+            self.head_diversity.attention,
+        );
         metrics
     }
 }
@@ -322,12 +365,18 @@ mod tests {
         assert!((diversity.spearman - 2.0).abs() < 1e-6);
         assert!((diversity.attention - 0.6).abs() < 1e-6);
         assert_eq!(head_diversity(&[]), HeadDiversity::default());
-        assert_eq!(head_diversity(&[attention(vec![vec![1.0]; 8])]), HeadDiversity::default());
+        assert_eq!(
+            head_diversity(&[attention(vec![vec![1.0]; 8])]),
+            HeadDiversity::default()
+        );
     }
 
     #[test]
     fn equal_values_share_ranks() {
-        assert_eq!(fractional_ranks(&[0.3, 0.1, 0.3, 0.9]), [1.5, 0.0, 1.5, 3.0]);
+        assert_eq!(
+            fractional_ranks(&[0.3, 0.1, 0.3, 0.9]),
+            [1.5, 0.0, 1.5, 3.0]
+        );
         assert_eq!(correlation(&[1.0, 1.0], &[0.0, 1.0]), 0.0);
     }
 }

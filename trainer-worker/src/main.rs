@@ -24,7 +24,10 @@ fn main() -> ExitCode {
     if let Err(error) = telemetry::init(&config.log) {
         return usage(&error);
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "the async runtime did not start");

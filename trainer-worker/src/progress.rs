@@ -85,7 +85,12 @@ pub(crate) struct StageClock<'p> {
 impl<'p> StageClock<'p> {
     /// Starts the stage and says so.
     pub(crate) fn start(stage: Stage, total: usize, progress: &'p dyn Progress) -> Self {
-        let clock = Self { stage, total, started: Instant::now(), progress };
+        let clock = Self {
+            stage,
+            total,
+            started: Instant::now(),
+            progress,
+        };
         clock.advance(0, None);
         clock
     }
@@ -93,7 +98,11 @@ impl<'p> StageClock<'p> {
     /// `done` units are behind us.
     pub(crate) fn advance(&self, done: usize, loss: Option<f32>) {
         let elapsed = self.started.elapsed().as_secs_f64();
-        let per_second = if elapsed > 0.0 { done as f64 / elapsed } else { 0.0 };
+        let per_second = if elapsed > 0.0 {
+            done as f64 / elapsed
+        } else {
+            0.0
+        };
         let left = self.total.saturating_sub(done) as f64;
         let eta = (done > 0 && self.total > 0 && per_second > 0.0)
             .then(|| Duration::try_from_secs_f64(left / per_second).ok())

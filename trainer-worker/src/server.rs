@@ -62,8 +62,11 @@ pub async fn start(config: WorkerConfig, shutdown: Shutdown) -> anyhow::Result<R
     }
 
     let jobs = Jobs::default();
-    let trainer =
-        Trainer::new(jobs.clone(), config.train.seed, config.train.device.to_string());
+    let trainer = Trainer::new(
+        jobs.clone(),
+        config.train.seed,
+        config.train.device.to_string(),
+    );
     let worker = Worker::new(
         Parts {
             source,

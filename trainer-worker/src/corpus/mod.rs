@@ -162,8 +162,15 @@ fn digest<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
 
 /// Sentences come over a wire: a range that does not fit the text must not become a panic later.
 fn sane_ranges(text: &str, ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
-    let kept: Vec<Range<usize>> =
-        ranges.iter().filter(|r| text.get((*r).clone()).is_some()).cloned().collect();
+    let kept: Vec<Range<usize>> = ranges
+        .iter()
+        .filter(|r| text.get((*r).clone()).is_some())
+        .cloned()
+        .collect();
     // Indices must stay aligned with the keys' sentence table, so all or nothing.
-    if kept.len() == ranges.len() { kept } else { Vec::new() }
+    if kept.len() == ranges.len() {
+        kept
+    } else {
+        Vec::new()
+    }
 }

@@ -36,7 +36,10 @@ impl Ord for Entry {
 
 impl Sampler {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, kept: BinaryHeap::new() }
+        Self {
+            limit,
+            kept: BinaryHeap::new(),
+        }
     }
 
     pub(crate) fn push(&mut self, passage: TrainingPassage) {

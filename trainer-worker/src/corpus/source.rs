@@ -64,23 +64,32 @@ impl StoreSource {
             moerag_store::StoreError::UnknownCollection { name } => {
                 TrainError::UnknownCollection { name: name.clone() }
             }
-            other => {
-                TrainError::Source { source_name: "the passage store".into(), reason: other.to_string() }
-            }
+            other => TrainError::Source {
+                source_name: "the passage store".into(),
+                reason: other.to_string(),
+            },
         }
     }
 }
 
 impl From<CollectionInfo> for CollectionSummary {
     fn from(info: CollectionInfo) -> Self {
-        Self { name: info.name, passages: info.passages, corpus_digest: info.corpus_digest }
+        Self {
+            name: info.name,
+            passages: info.passages,
+            corpus_digest: info.corpus_digest,
+        }
     }
 }
 
 #[async_trait]
 impl CorpusSource for StoreSource {
     async fn collections(&self) -> Result<Vec<CollectionSummary>, TrainError> {
-        let all = self.store.collections().await.map_err(|e| Self::failed(&e))?;
+        let all = self
+            .store
+            .collections()
+            .await
+            .map_err(|e| Self::failed(&e))?;
         Ok(all.into_iter().map(Into::into).collect())
     }
 
@@ -91,8 +100,16 @@ impl CorpusSource for StoreSource {
         progress: &dyn Progress,
         cancel: &CancellationToken,
     ) -> Result<TrainingCorpus, TrainError> {
-        let info = self.store.collection(collection).await.map_err(|e| Self::failed(&e))?;
-        let stats = self.store.stats(collection).await.map_err(|e| Self::failed(&e))?;
+        let info = self
+            .store
+            .collection(collection)
+            .await
+            .map_err(|e| Self::failed(&e))?;
+        let stats = self
+            .store
+            .stats(collection)
+            .await
+            .map_err(|e| Self::failed(&e))?;
         let spec = CorpusSpec {
             collection: collection.to_owned(),
             space: info.spec.space.clone(),
@@ -132,8 +149,11 @@ impl CorpusSource for StoreSource {
                 break;
             }
         }
-        let mut corpus =
-            TrainingCorpus::new(spec, sample.into_passages(), Some(CorpusStats::clone(&stats)));
+        let mut corpus = TrainingCorpus::new(
+            spec,
+            sample.into_passages(),
+            Some(CorpusStats::clone(&stats)),
+        );
         corpus.corpus_digest = info.corpus_digest;
         corpus.total_passages = total.max(corpus.len());
         Ok(corpus)
@@ -167,7 +187,10 @@ impl MemorySource {
 #[async_trait]
 impl CorpusSource for MemorySource {
     async fn collections(&self) -> Result<Vec<CollectionSummary>, TrainError> {
-        let all = self.collections.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let all = self
+            .collections
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         Ok(all
             .values()
             .map(|corpus| CollectionSummary {
@@ -187,7 +210,9 @@ impl CorpusSource for MemorySource {
     ) -> Result<TrainingCorpus, TrainError> {
         let corpus = self
             .get(collection)
-            .ok_or_else(|| TrainError::UnknownCollection { name: collection.to_owned() })?;
+            .ok_or_else(|| TrainError::UnknownCollection {
+                name: collection.to_owned(),
+            })?;
         StageClock::start(Stage::Snapshot, corpus.len(), progress).advance(corpus.len(), None);
         Ok(TrainingCorpus::clone(&corpus))
     }

@@ -103,9 +103,19 @@ pub(crate) fn cloze_statement(
     lexicon: &Lexicon<'_>,
     rng: &mut ChaCha8Rng,
 ) -> Draft {
-    let words = lexicon.words(sentence).iter().take(24).map(|w| w.text.to_owned()).collect();
+    let words = lexicon
+        .words(sentence)
+        .iter()
+        .take(24)
+        .map(|w| w.text.to_owned())
+        .collect();
     let body = thin(words, 0.25, lexicon, rng);
-    Draft { opener: "", body, query_type: ty::DESCRIPTIVE, rule: "thinned sentence" }
+    Draft {
+        opener: "",
+        body,
+        query_type: ty::DESCRIPTIVE,
+        rule: "thinned sentence",
+    }
 }
 
 /// The distinct stems of a query's body that are to be hidden in the gold, each with probability `p`.
@@ -142,7 +152,11 @@ pub(crate) fn gist(
     for word in &mut salient {
         word.score += 0.1 * rng.random::<f32>();
     }
-    salient.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.position.cmp(&b.position)));
+    salient.sort_by(|a, b| {
+        b.score
+            .total_cmp(&a.score)
+            .then(a.position.cmp(&b.position))
+    });
     salient.truncate(12);
     salient.sort_by_key(|word| word.position);
     let count = rng.random_range(3..=7);
@@ -157,7 +171,12 @@ pub(crate) fn gist(
         })
         .collect();
     let (opener, query_type) = gist_opener(english, rng);
-    let draft = Draft { opener, body, query_type, rule: "salient words" };
+    let draft = Draft {
+        opener,
+        body,
+        query_type,
+        rule: "salient words",
+    };
     (draft.body.len() >= 2 && draft.len() >= 3).then_some(draft)
 }
 
@@ -168,8 +187,9 @@ pub(crate) fn pick_sentence(
     sentences: &[std::ops::Range<usize>],
     rng: &mut ChaCha8Rng,
 ) -> Option<usize> {
-    let long: Vec<usize> =
-        (0..sentences.len()).filter(|i| text[sentences[*i].clone()].trim().len() > 30).collect();
+    let long: Vec<usize> = (0..sentences.len())
+        .filter(|i| text[sentences[*i].clone()].trim().len() > 30)
+        .collect();
     let any: Vec<usize> = (0..sentences.len()).collect();
     let eligible = if long.is_empty() { &any } else { &long };
     eligible.choose(rng).copied()
@@ -186,8 +206,10 @@ mod tests {
         let (analyzer, stats) = (Analyzer::new(Language::English), CorpusStats::default());
         let lexicon = Lexicon::new(&analyzer, &stats);
         let mut rng = ChaCha8Rng::seed_from_u64(2);
-        let words: Vec<String> =
-            "the copper roof of the old town turned green".split(' ').map(str::to_owned).collect();
+        let words: Vec<String> = "the copper roof of the old town turned green"
+            .split(' ')
+            .map(str::to_owned)
+            .collect();
         let mut dropped = 0;
         for _ in 0..200 {
             let kept = thin(words.clone(), 0.9, &lexicon, &mut rng);

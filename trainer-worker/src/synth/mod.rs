@@ -139,7 +139,10 @@ fn fit_neighbours<'a>(
             let passage = &corpus.texts[*i];
             let stems = |range: &std::ops::Range<usize>| {
                 let words = lexicon.words(&passage.text[range.clone()]);
-                words.into_iter().filter_map(|w| w.term.map(|t| (t, w.lower))).collect()
+                words
+                    .into_iter()
+                    .filter_map(|w| w.term.map(|t| (t, w.lower)))
+                    .collect()
             };
             Ok(passage.sentences.iter().map(stems).collect())
         })
@@ -238,12 +241,7 @@ impl Generator<'_> {
         (0..ATTEMPTS).find_map(|_| self.attempt(passage, level, &mut rng))
     }
 
-    fn attempt(
-        &self,
-        index: usize,
-        level: Level,
-        rng: &mut ChaCha8Rng,
-    ) -> Option<SyntheticQuery> {
+    fn attempt(&self, index: usize, level: Level, rng: &mut ChaCha8Rng) -> Option<SyntheticQuery> {
         let passage = &self.corpus.texts[index];
         let sentence = pick_sentence(&passage.text, &passage.sentences, rng)?;
         let source = &passage.text[passage.sentences[sentence].clone()];
@@ -255,11 +253,17 @@ impl Generator<'_> {
             Level::Lexical => typed(rng)?,
             Level::Abstraction => {
                 let draft = typed(rng)?;
-                Draft { body: thin(draft.body, 0.5, self.lexicon, rng), ..draft }
+                Draft {
+                    body: thin(draft.body, 0.5, self.lexicon, rng),
+                    ..draft
+                }
             }
             Level::Paraphrase => {
                 let draft = typed(rng)?;
-                Draft { body: paraphrase(draft.body, self.neighbours, rng), ..draft }
+                Draft {
+                    body: paraphrase(draft.body, self.neighbours, rng),
+                    ..draft
+                }
             }
             Level::InverseCloze => {
                 // Cutting the only sentence would leave nothing to find.
@@ -274,12 +278,20 @@ impl Generator<'_> {
             }
             Level::Mismatch => {
                 let draft = typed(rng)?;
-                let draft = Draft { body: thin(draft.body, 0.2, self.lexicon, rng), ..draft };
+                let draft = Draft {
+                    body: thin(draft.body, 0.2, self.lexicon, rng),
+                    ..draft
+                };
                 hidden = hidden_terms(&draft.body, 0.5, self.lexicon, rng);
                 draft
             }
             Level::Gist => {
-                let draft = gist(self.salient_words(index), self.english, self.neighbours, rng)?;
+                let draft = gist(
+                    self.salient_words(index),
+                    self.english,
+                    self.neighbours,
+                    rng,
+                )?;
                 hidden = hidden_terms(&draft.body, 0.3, self.lexicon, rng);
                 draft
             }
@@ -288,7 +300,14 @@ impl Generator<'_> {
             return None;
         }
         let statement = draft.rule == "thinned sentence" || level == Level::Gist;
-        Some(self.finish(index, sentence, level, draft, hidden, statement || rng.random_bool(0.6)))
+        Some(self.finish(
+            index,
+            sentence,
+            level,
+            draft,
+            hidden,
+            statement || rng.random_bool(0.6),
+        ))
     }
 
     fn finish(
@@ -304,8 +323,11 @@ impl Generator<'_> {
         if lower_case {
             bare = bare.to_lowercase();
         }
-        let text =
-            if draft.opener.is_empty() { bare.clone() } else { format!("{} {bare}", draft.opener) };
+        let text = if draft.opener.is_empty() {
+            bare.clone()
+        } else {
+            format!("{} {bare}", draft.opener)
+        };
         SyntheticQuery {
             text,
             bare,

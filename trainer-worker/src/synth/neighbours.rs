@@ -37,7 +37,11 @@ impl StaticWords {
         lexicon: &Lexicon<'_>,
     ) -> Result<Self, EncoderError> {
         let (vocabulary, flat) = encoder.word_embeddings()?;
-        let dim = if vocabulary.is_empty() { 0 } else { flat.len() / vocabulary.len() };
+        let dim = if vocabulary.is_empty() {
+            0
+        } else {
+            flat.len() / vocabulary.len()
+        };
         let chosen: Vec<usize> = (0..vocabulary.len())
             .filter(|i| {
                 let word = &vocabulary[*i];
@@ -62,17 +66,29 @@ impl StaticWords {
             let norm = row.dot(&row).sqrt() + 1e-9;
             row.mapv_inplace(|v| v / norm);
         }
-        let index = words.iter().enumerate().map(|(i, w)| (w.clone(), i)).collect();
+        let index = words
+            .iter()
+            .enumerate()
+            .map(|(i, w)| (w.clone(), i))
+            .collect();
         let found = words.iter().map(|_| OnceLock::new()).collect();
-        Self { words, index, vectors, found }
+        Self {
+            words,
+            index,
+            vectors,
+            found,
+        }
     }
 
     fn nearest(&self, word: &str, lexicon: &Lexicon<'_>) -> Vec<&str> {
-        let Some(&row) = self.index.get(word) else { return Vec::new() };
+        let Some(&row) = self.index.get(word) else {
+            return Vec::new();
+        };
         let found = self.found[row].get_or_init(|| {
             let cosines: Array1<f32> = self.vectors.dot(&self.vectors.row(row));
-            let mut near: Vec<usize> =
-                (0..self.words.len()).filter(|i| cosines[*i] > STATIC_COSINE).collect();
+            let mut near: Vec<usize> = (0..self.words.len())
+                .filter(|i| cosines[*i] > STATIC_COSINE)
+                .collect();
             near.sort_by(|a, b| cosines[*b].total_cmp(&cosines[*a]).then(a.cmp(b)));
             let own = lexicon.term(word);
             near.into_iter()
@@ -103,7 +119,13 @@ impl Neighbours<'_> {
         {
             return Some((*near).to_owned());
         }
-        let near: Vec<u32> = self.corpus.as_ref()?.nearest(self.lexicon.term(&lower)?).collect();
-        near.choose(rng).and_then(|term| self.surface.get(term)).cloned()
+        let near: Vec<u32> = self
+            .corpus
+            .as_ref()?
+            .nearest(self.lexicon.term(&lower)?)
+            .collect();
+        near.choose(rng)
+            .and_then(|term| self.surface.get(term))
+            .cloned()
     }
 }

@@ -49,7 +49,8 @@ impl Ppmi {
         let sets: Vec<Vec<u32>> = sentences
             .par_iter()
             .map(|terms| {
-                let mut set: Vec<u32> = terms.iter().copied().take(MAX_TERMS_PER_SENTENCE).collect();
+                let mut set: Vec<u32> =
+                    terms.iter().copied().take(MAX_TERMS_PER_SENTENCE).collect();
                 set.sort_unstable();
                 set.dedup();
                 set
@@ -59,8 +60,10 @@ impl Ppmi {
         for term in sets.iter().flatten() {
             *frequency.entry(*term).or_default() += 1;
         }
-        let mut vocabulary: Vec<(u32, u32)> =
-            frequency.into_iter().filter(|(_, df)| *df >= MIN_SENTENCES).collect();
+        let mut vocabulary: Vec<(u32, u32)> = frequency
+            .into_iter()
+            .filter(|(_, df)| *df >= MIN_SENTENCES)
+            .collect();
         vocabulary.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
         vocabulary.truncate(MAX_VOCABULARY);
         // A handful of stems has no geometry; their "neighbours" would be arbitrary.
@@ -73,12 +76,20 @@ impl Ppmi {
         let table = Table::count(&sets, &rows, &df, cancel);
         let vectors = table.leading_vectors(RANK.min(terms.len() - 2), &mut rng, cancel)?;
         let found = terms.iter().map(|_| OnceLock::new()).collect();
-        Some(Self { rows, terms, vectors, found })
+        Some(Self {
+            rows,
+            terms,
+            vectors,
+            found,
+        })
     }
 
     /// The three stems nearest to `term` by cosine, best first.
     pub(crate) fn nearest(&self, term: u32) -> impl ExactSizeIterator<Item = u32> {
-        let near = self.rows.get(&term).map_or(&[][..], |row| self.nearest_rows(*row));
+        let near = self
+            .rows
+            .get(&term)
+            .map_or(&[][..], |row| self.nearest_rows(*row));
         near.iter().map(|i| self.terms[*i])
     }
 
@@ -107,7 +118,11 @@ impl Table {
     ) -> Self {
         let sentences: Vec<Vec<u32>> = sets
             .iter()
-            .map(|set| set.iter().filter_map(|t| index.get(t).map(|i| *i as u32)).collect())
+            .map(|set| {
+                set.iter()
+                    .filter_map(|t| index.get(t).map(|i| *i as u32))
+                    .collect()
+            })
             .collect();
         let mut postings: Vec<Vec<u32>> = vec![Vec::new(); df.len()];
         for (s, terms) in sentences.iter().enumerate() {
@@ -156,13 +171,15 @@ impl Table {
         let k = x.ncols();
         let mut out = Array2::<f32>::zeros((self.rows.len(), k));
         if let Some(flat) = out.as_slice_mut() {
-            flat.par_chunks_mut(k).zip(&self.rows).for_each(|(target, cells)| {
-                for (column, value) in cells {
-                    for (t, s) in target.iter_mut().zip(x.row(*column as usize)) {
-                        *t += value * s;
+            flat.par_chunks_mut(k)
+                .zip(&self.rows)
+                .for_each(|(target, cells)| {
+                    for (column, value) in cells {
+                        for (t, s) in target.iter_mut().zip(x.row(*column as usize)) {
+                            *t += value * s;
+                        }
                     }
-                }
-            });
+                });
         }
         out
     }
@@ -190,7 +207,11 @@ impl Table {
         let small = DMatrix::from_fn(width, width, |i, j| 0.5 * (small[[i, j]] + small[[j, i]]));
         let eigen = SymmetricEigen::try_new(small, 1e-6, 10_000)?;
         let mut order: Vec<usize> = (0..width).collect();
-        order.sort_by(|a, b| eigen.eigenvalues[*b].abs().total_cmp(&eigen.eigenvalues[*a].abs()));
+        order.sort_by(|a, b| {
+            eigen.eigenvalues[*b]
+                .abs()
+                .total_cmp(&eigen.eigenvalues[*a].abs())
+        });
         order.truncate(rank);
         let rotation = Array2::from_shape_fn((width, order.len()), |(i, j)| {
             eigen.eigenvectors[(i, order[j])] * eigen.eigenvalues[order[j]].abs().sqrt()
@@ -253,7 +274,8 @@ mod tests {
 
     #[test]
     fn too_little_text_has_no_geometry() {
-        let fit = |s: &[Vec<u32>]| Ppmi::fit(s, ChaCha8Rng::seed_from_u64(1), &CancellationToken::new());
+        let fit =
+            |s: &[Vec<u32>]| Ppmi::fit(s, ChaCha8Rng::seed_from_u64(1), &CancellationToken::new());
         assert!(fit(&[]).is_none());
         assert!(fit(&vec![vec![1, 2, 3]; 10]).is_none());
     }

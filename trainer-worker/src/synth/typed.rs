@@ -23,13 +23,64 @@ pub(crate) mod ty {
     pub(crate) const DESCRIPTIVE: usize = 7;
 }
 
-const WHY: &[&str] = &["why", "why", "what causes", "what causes", "why does", "why is", "what is the reason for"];
-const COMPARE: &[&str] = &["difference between", "compare", "which is", "what is the difference between"];
-const HOW: &[&str] = &["how to", "how to", "how to", "how", "how", "how do i", "how can i"];
-const WHEN: &[&str] = &["when did", "when did", "what year", "what year", "when was", "in what year"];
-const COUNT: &[&str] = &["how many", "how many", "how much", "how much", "what percentage", "what is the number of"];
-const DEFINE: &[&str] = &["what is", "what is", "what is", "who is", "who is", "what are", "what is the meaning of"];
-const FACT: &[&str] = &["who", "which", "where", "what", "what", "in which", "what type of"];
+const WHY: &[&str] = &[
+    "why",
+    "why",
+    "what causes",
+    "what causes",
+    "why does",
+    "why is",
+    "what is the reason for",
+];
+const COMPARE: &[&str] = &[
+    "difference between",
+    "compare",
+    "which is",
+    "what is the difference between",
+];
+const HOW: &[&str] = &[
+    "how to",
+    "how to",
+    "how to",
+    "how",
+    "how",
+    "how do i",
+    "how can i",
+];
+const WHEN: &[&str] = &[
+    "when did",
+    "when did",
+    "what year",
+    "what year",
+    "when was",
+    "in what year",
+];
+const COUNT: &[&str] = &[
+    "how many",
+    "how many",
+    "how much",
+    "how much",
+    "what percentage",
+    "what is the number of",
+];
+const DEFINE: &[&str] = &[
+    "what is",
+    "what is",
+    "what is",
+    "who is",
+    "who is",
+    "what are",
+    "what is the meaning of",
+];
+const FACT: &[&str] = &[
+    "who",
+    "which",
+    "where",
+    "what",
+    "what",
+    "in which",
+    "what type of",
+];
 const DESCRIBE: &[&str] = &["", "", "", "tell me about", "describe", "explain"];
 /// Openers of the gist level with the type each one asks for.
 const GIST: &[(&str, usize)] = &[
@@ -69,7 +120,11 @@ pub(crate) fn asks_in_english(language: Language) -> bool {
 /// An opener of the gist level and the type it stands for.
 pub(crate) fn gist_opener(english: bool, rng: &mut ChaCha8Rng) -> (&'static str, usize) {
     let (opener, query_type) = GIST.choose(rng).copied().unwrap_or(("", ty::DESCRIPTIVE));
-    if english { (opener, query_type) } else { ("", ty::DESCRIPTIVE) }
+    if english {
+        (opener, query_type)
+    } else {
+        ("", ty::DESCRIPTIVE)
+    }
 }
 
 /// One typed query from `sentence`; `None` when it holds too few words.
@@ -88,13 +143,22 @@ pub(crate) fn typed_query(
     // Long heading paths would drown the sentence; their last words are the most specific ones.
     let title_words: Vec<String> = if rng.random_bool(0.5) {
         let all = lexicon.words(title);
-        all[all.len().saturating_sub(8)..].iter().map(|w| w.text.to_owned()).collect()
+        all[all.len().saturating_sub(8)..]
+            .iter()
+            .map(|w| w.text.to_owned())
+            .collect()
     } else {
         Vec::new()
     };
     let cues = Cues::read(&words);
     let names = entities(sentence, &words);
-    let mut maker = Maker { lexicon, english, words: &words, title: title_words, rng };
+    let mut maker = Maker {
+        lexicon,
+        english,
+        words: &words,
+        title: title_words,
+        rng,
+    };
 
     let draft = if cues.causal && draw < 0.6 {
         let keys = maker.keywords(4..=7, |_| true);
@@ -152,14 +216,23 @@ impl Cues {
         };
         for (i, word) in words.iter().enumerate() {
             let next_is_word = at(i + 1).chars().next().is_some_and(char::is_alphabetic);
-            cues.causal |= matches!(word.lower.as_str(), "because" | "cause" | "causes" | "caused" | "therefore" | "thus")
-                || pair(i, &["due", "lead", "leads", "led"], "to")
+            cues.causal |= matches!(
+                word.lower.as_str(),
+                "because" | "cause" | "causes" | "caused" | "therefore" | "thus"
+            ) || pair(i, &["due", "lead", "leads", "led"], "to")
                 || pair(i, &["result", "results"], "in")
                 || pair(i, &["as"], "a") && at(i + 2) == "result"
                 || pair(i, &["associated"], "with");
             cues.comparative |= matches!(
                 word.lower.as_str(),
-                "than" | "compared" | "whereas" | "unlike" | "difference" | "both" | "similar" | "versus"
+                "than"
+                    | "compared"
+                    | "whereas"
+                    | "unlike"
+                    | "difference"
+                    | "both"
+                    | "similar"
+                    | "versus"
             );
             cues.procedural |= matches!(
                 word.lower.as_str(),
@@ -174,11 +247,16 @@ impl Cues {
 /// "Some Name (is|are|was|were) (a|an|the) …", the name being one to six words from the start.
 fn is_definition(words: &[Word<'_>]) -> bool {
     words.first().is_some_and(Word::is_capitalised)
-        && words.windows(2).take(7).skip(1).enumerate().any(|(i, pair)| {
-            matches!(pair[0].lower.as_str(), "is" | "are" | "was" | "were")
-                && matches!(pair[1].lower.as_str(), "a" | "an" | "the")
-                && words[..=i].iter().all(Word::is_capitalised)
-        })
+        && words
+            .windows(2)
+            .take(7)
+            .skip(1)
+            .enumerate()
+            .any(|(i, pair)| {
+                matches!(pair[0].lower.as_str(), "is" | "are" | "was" | "were")
+                    && matches!(pair[1].lower.as_str(), "a" | "an" | "the")
+                    && words[..=i].iter().all(Word::is_capitalised)
+            })
 }
 
 struct Maker<'m, 'w> {
@@ -203,12 +281,20 @@ impl Maker<'_, '_> {
             if let Some(term) = word.term.filter(|_| allowed(i))
                 && scored.iter().all(|(_, seen)| *seen != term)
             {
-                let idf = self.lexicon.stats.idf(term).unwrap_or(self.lexicon.stats.oov_idf());
+                let idf = self
+                    .lexicon
+                    .stats
+                    .idf(term)
+                    .unwrap_or(self.lexicon.stats.oov_idf());
                 scored.push((idf - 2.0 * self.rng.random::<f32>(), term));
             }
         }
         scored.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let keep: Vec<u32> = scored.into_iter().take(wanted).map(|(_, term)| term).collect();
+        let keep: Vec<u32> = scored
+            .into_iter()
+            .take(wanted)
+            .map(|(_, term)| term)
+            .collect();
         self.words
             .iter()
             .enumerate()
@@ -221,13 +307,19 @@ impl Maker<'_, '_> {
     fn clause(&mut self, length: std::ops::RangeInclusive<usize>) -> Vec<String> {
         let length = self.rng.random_range(length).min(self.words.len());
         let start = self.rng.random_range(0..=self.words.len() - length);
-        self.words[start..start + length].iter().map(|w| w.text.to_owned()).collect()
+        self.words[start..start + length]
+            .iter()
+            .map(|w| w.text.to_owned())
+            .collect()
     }
 
     /// Drops each word with probability `p`, but never all.
     fn thin(&mut self, words: Vec<String>, p: f64) -> Vec<String> {
-        let kept: Vec<String> =
-            words.iter().filter(|_| !self.rng.random_bool(p)).cloned().collect();
+        let kept: Vec<String> = words
+            .iter()
+            .filter(|_| !self.rng.random_bool(p))
+            .cloned()
+            .collect();
         if kept.is_empty() { words } else { kept }
     }
 
@@ -249,7 +341,12 @@ impl Maker<'_, '_> {
             Vec::new()
         };
         body.extend(words);
-        Draft { opener, body, query_type, rule }
+        Draft {
+            opener,
+            body,
+            query_type,
+            rule,
+        }
     }
 }
 
@@ -287,13 +384,34 @@ mod tests {
         let plain = "the wheels ripen under wax and taste of caramel";
         assert_eq!(types(plain, true), BTreeSet::from([ty::DESCRIPTIVE]));
         for (sentence, expected) in [
-            ("the harvest failed because late frost killed the blossom", ty::CAUSAL),
-            ("the tower is taller than the older beacon beside it", ty::COMPARATIVE),
-            ("dairies warm milk using copper pans and wooden spoons", ty::PROCEDURAL),
-            ("records show frost killed the blossom during 1923 everywhere", ty::TEMPORAL),
-            ("adults reach 40 centimetres and feed mainly on frogs", ty::QUANTITATIVE),
-            ("Orvanite is a green mineral found in copper mines", ty::DEFINITIONAL),
-            ("a long draft was written by Queen Maud in eleven days", ty::FACTUAL),
+            (
+                "the harvest failed because late frost killed the blossom",
+                ty::CAUSAL,
+            ),
+            (
+                "the tower is taller than the older beacon beside it",
+                ty::COMPARATIVE,
+            ),
+            (
+                "dairies warm milk using copper pans and wooden spoons",
+                ty::PROCEDURAL,
+            ),
+            (
+                "records show frost killed the blossom during 1923 everywhere",
+                ty::TEMPORAL,
+            ),
+            (
+                "adults reach 40 centimetres and feed mainly on frogs",
+                ty::QUANTITATIVE,
+            ),
+            (
+                "Orvanite is a green mineral found in copper mines",
+                ty::DEFINITIONAL,
+            ),
+            (
+                "a long draft was written by Queen Maud in eleven days",
+                ty::FACTUAL,
+            ),
         ] {
             assert!(types(sentence, true).contains(&expected), "{sentence}");
             assert!(types(sentence, false).contains(&expected), "{sentence}");
@@ -307,7 +425,9 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(5);
         let sentence = "records show frost killed 40 orchards during 1923 in Arden";
         for _ in 0..300 {
-            let Some(draft) = typed_query(&lexicon, true, "", sentence, &mut rng) else { continue };
+            let Some(draft) = typed_query(&lexicon, true, "", sentence, &mut rng) else {
+                continue;
+            };
             let has = |word: &str| draft.body.iter().any(|w| w == word);
             match draft.query_type {
                 ty::TEMPORAL => assert!(!has("1923")),

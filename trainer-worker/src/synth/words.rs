@@ -44,7 +44,10 @@ impl Word<'_> {
     /// Digits, with separators: "12", "3.5", "1,000".
     pub(crate) fn is_number(&self) -> bool {
         self.text.starts_with(|c: char| c.is_ascii_digit())
-            && self.text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b','))
+            && self
+                .text
+                .bytes()
+                .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b','))
     }
 }
 
@@ -57,7 +60,11 @@ pub(crate) struct Lexicon<'a> {
 
 impl<'a> Lexicon<'a> {
     pub(crate) fn new(analyzer: &'a Analyzer, stats: &'a CorpusStats) -> Self {
-        Self { analyzer, stats, function_words: FUNCTION_WORDS.split_whitespace().collect() }
+        Self {
+            analyzer,
+            stats,
+            function_words: FUNCTION_WORDS.split_whitespace().collect(),
+        }
     }
 
     /// Stem of one content word, `None` for a function word or a single letter.
@@ -95,7 +102,9 @@ impl<'a> Lexicon<'a> {
 /// Index ranges into `words`.
 pub(crate) fn entities(text: &str, words: &[Word<'_>]) -> Vec<Range<usize>> {
     let adjacent = |a: usize, b: usize| {
-        text[words[a].range.end..words[b].range.start].chars().all(char::is_whitespace)
+        text[words[a].range.end..words[b].range.start]
+            .chars()
+            .all(char::is_whitespace)
     };
     let mut found = Vec::new();
     let mut start = 0;
@@ -111,7 +120,10 @@ pub(crate) fn entities(text: &str, words: &[Word<'_>]) -> Vec<Range<usize>> {
                     end += 1;
                     continue;
                 }
-                let joins = matches!(words[end].lower.as_str(), "of" | "the" | "de" | "and" | "for");
+                let joins = matches!(
+                    words[end].lower.as_str(),
+                    "of" | "the" | "de" | "and" | "for"
+                );
                 if joins
                     && end + 1 < words.len()
                     && adjacent(end, end + 1)
@@ -149,7 +161,12 @@ mod tests {
         assert!(of("signed").is_some_and(|w| w.term == Some(analyzer.term_id("sign"))));
         assert!(of("1488").is_some_and(|w| w.is_year() && w.is_number()));
         assert!(of("1,200.50").is_some_and(|w| !w.is_year() && w.is_number()));
-        assert!(lexicon.words("北京 is 1 city").iter().any(|w| w.text == "北"));
+        assert!(
+            lexicon
+                .words("北京 is 1 city")
+                .iter()
+                .any(|w| w.text == "北")
+        );
         assert!(lexicon.words("").is_empty());
     }
 
@@ -161,7 +178,13 @@ mod tests {
         let words = lexicon.words(text);
         let names: Vec<String> = entities(text, &words)
             .into_iter()
-            .map(|r| words[r].iter().map(|w| w.text).collect::<Vec<_>>().join(" "))
+            .map(|r| {
+                words[r]
+                    .iter()
+                    .map(|w| w.text)
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            })
             .collect();
         assert_eq!(names, ["The Treaty of Arden", "Queen Maud", "Paris"]);
         let words = lexicon.words("It was There.");

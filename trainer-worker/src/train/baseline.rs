@@ -17,8 +17,11 @@ pub fn single_head(
     anchored: bool,
     seed: u64,
 ) -> Result<[f32; NUM_VIEWS], TrainError> {
-    let config =
-        if anchored { SingleHeadConfig::anchored() } else { SingleHeadConfig::default() };
+    let config = if anchored {
+        SingleHeadConfig::anchored()
+    } else {
+        SingleHeadConfig::default()
+    };
     let rows: Vec<Example> = data.training().map(|query| query.example.clone()).collect();
     let head = SingleHead::fit(&rows, &config, seed, DeviceKind::Flex, &|| false)?;
     let mut weights = [0.0; NUM_VIEWS];

@@ -103,7 +103,12 @@ pub(crate) fn build(
     // The anchor is the untrained mixture; on the CPU whatever the device, so that a seed means
     // the same examples on all of them.
     let prior = CollectionModel::load(&CollectionWeights::prior(), DeviceKind::Flex)?;
-    let worker = Worker { input, analyzer: &analyzer, index: &index, prior: &prior };
+    let worker = Worker {
+        input,
+        analyzer: &analyzer,
+        index: &index,
+        prior: &prior,
+    };
 
     let done = AtomicUsize::new(0);
     let made: Vec<Option<TrainingQuery>> = queries
@@ -125,7 +130,11 @@ pub(crate) fn build(
     clock.advance(total, None);
     let queries: Vec<TrainingQuery> = made.into_iter().flatten().collect();
     let unusable = total - queries.len();
-    Ok(TrainingData { queries, view_config: input.config.clone(), unusable })
+    Ok(TrainingData {
+        queries,
+        view_config: input.config.clone(),
+        unusable,
+    })
 }
 
 struct EncodedQuery {
@@ -144,11 +153,11 @@ fn encode(
             let query = &queries[*i];
             let purpose = format!("bare {}", query.text);
             query.bare != query.text
-                && draw(input.seed, &input.corpus.texts[query.passage], &purpose, 0).random_bool(0.5)
+                && draw(input.seed, &input.corpus.texts[query.passage], &purpose, 0)
+                    .random_bool(0.5)
         })
         .collect();
-    let clock =
-        StageClock::start(Stage::Encode, queries.len() + bare.len(), input.progress);
+    let clock = StageClock::start(Stage::Encode, queries.len() + bare.len(), input.progress);
     let options = EncodeOptions::query();
     let mut encoded = Vec::with_capacity(queries.len());
     for chunk in queries.chunks(ENCODE_CHUNK) {
@@ -202,7 +211,12 @@ impl Worker<'_> {
         query: SyntheticQuery,
         encoded: EncodedQuery,
     ) -> Result<Option<TrainingQuery>, TrainError> {
-        let Build { corpus, config, codec, .. } = *self.input;
+        let Build {
+            corpus,
+            config,
+            codec,
+            ..
+        } = *self.input;
         let stats: &CorpusStats = &corpus.stats;
         let q = &encoded.features;
         let mut found = self.index.candidates(q, config.candidates_per_list);
@@ -216,27 +230,42 @@ impl Worker<'_> {
         if found.len() < 2 {
             return Ok(None);
         }
-        let vectors: Vec<&[f32]> =
-            found.iter().map(|i| corpus.features[*i].vector.as_slice()).collect();
+        let vectors: Vec<&[f32]> = found
+            .iter()
+            .map(|i| corpus.features[*i].vector.as_slice())
+            .collect();
         let feedback = feedback_vector(q, &vectors);
         let cheap: Vec<CheapCandidate<'_>> = found
             .iter()
             .map(|i| {
                 let features = &corpus.features[*i];
-                CheapCandidate { vector: &features.vector, lex: &features.lex }
+                CheapCandidate {
+                    vector: &features.vector,
+                    lex: &features.lex,
+                }
             })
             .collect();
         let kept = prune(q, &cheap, stats, config, Some(gold));
-        let Some(row) = kept.iter().position(|i| *i == gold) else { return Ok(None) };
-        let candidates: Vec<FeaturesRef<'_>> =
-            kept.iter().map(|i| FeaturesRef::from(&corpus.features[found[*i]])).collect();
+        let Some(row) = kept.iter().position(|i| *i == gold) else {
+            return Ok(None);
+        };
+        let candidates: Vec<FeaturesRef<'_>> = kept
+            .iter()
+            .map(|i| FeaturesRef::from(&corpus.features[found[*i]]))
+            .collect();
 
-        let Ok(mask) = self.mask(&query, row) else { return Ok(None) };
+        let Ok(mask) = self.mask(&query, row) else {
+            return Ok(None);
+        };
         let views = Views::new(codec, stats).compute(q, &feedback, &candidates, mask.as_ref());
         let inputs = gate_inputs(&views, q, stats);
         let example = Example::new(views.z, vec![row], inputs, self.prior)?;
-        let held_out =
-            is_held_out(corpus, query.passage, self.input.seed, self.input.held_out_share);
+        let held_out = is_held_out(
+            corpus,
+            query.passage,
+            self.input.seed,
+            self.input.held_out_share,
+        );
         Ok(Some(TrainingQuery {
             query,
             vector: encoded.features.vector,
@@ -258,12 +287,22 @@ impl Worker<'_> {
         let Ok(spans) = self.input.encoder.tokenizer().spans(&text, MAX_TOKENS) else {
             return Err(NothingLeft);
         };
-        let offsets: Vec<(usize, usize)> =
-            spans.into_iter().map(|span| (span.start, span.end)).collect();
-        let cut = if query.cut { vec![query.sentence] } else { Vec::new() };
+        let offsets: Vec<(usize, usize)> = spans
+            .into_iter()
+            .map(|span| (span.start, span.end))
+            .collect();
+        let cut = if query.cut {
+            vec![query.sentence]
+        } else {
+            Vec::new()
+        };
         let hidden: HashSet<u32> = query.hidden_terms.iter().copied().collect();
         let mask = GoldMask::new(row, self.analyzer, &text, &offsets, keys, cut, hidden);
-        if mask.keeps_a_token() { Ok(Some(mask)) } else { Err(NothingLeft) }
+        if mask.keeps_a_token() {
+            Ok(Some(mask))
+        } else {
+            Err(NothingLeft)
+        }
     }
 }
 

@@ -33,8 +33,10 @@ pub(crate) fn fit(
     let steps = rows.len().div_ceil(optim.batch_size) * optim.epochs;
     let clock = StageClock::start(Stage::Train, steps, progress);
 
-    let inputs: Vec<Vec<f32>> =
-        rows.iter().map(|row| row.example.gate_inputs().to_vec()).collect();
+    let inputs: Vec<Vec<f32>> = rows
+        .iter()
+        .map(|row| row.example.gate_inputs().to_vec())
+        .collect();
     let levels: Vec<usize> = rows.iter().map(|row| row.query.level.index()).collect();
     let features = GateFeatures::fit(&inputs, &levels, &config.levels, config.seed)?;
     stop_if(cancel)?;
@@ -66,7 +68,11 @@ pub(crate) fn fit(
             first_loss = last_loss;
         }
     }
-    Ok(Fitted { weights: trainer.weights()?, first_loss, last_loss })
+    Ok(Fitted {
+        weights: trainer.weights()?,
+        first_loss,
+        last_loss,
+    })
 }
 
 /// The query-type classifier on the pooled vectors; `None` without queries.
@@ -83,11 +89,20 @@ fn fit_types(
         target.assign(&ndarray::aview1(&row.type_vector));
     }
     let labels: Vec<usize> = rows.iter().map(|row| row.query.query_type).collect();
-    let fitted =
-        LinearClassifier::fit(&vectors, &labels, QUERY_TYPES.len(), &config.types, config.seed)?;
+    let fitted = LinearClassifier::fit(
+        &vectors,
+        &labels,
+        QUERY_TYPES.len(),
+        &config.types,
+        config.seed,
+    )?;
     Ok(Some(fitted))
 }
 
 fn stop_if(cancel: &CancellationToken) -> Result<(), TrainError> {
-    if cancel.is_cancelled() { Err(TrainError::Cancelled) } else { Ok(()) }
+    if cancel.is_cancelled() {
+        Err(TrainError::Cancelled)
+    } else {
+        Ok(())
+    }
 }

@@ -87,21 +87,68 @@ impl TrainConfig {
     /// [`TrainError::Config`] naming the first field that cannot work.
     pub fn validate(&self) -> Result<(), TrainError> {
         let checks = [
-            ("train.synthetic_queries", (1..=1_000_000).contains(&self.synthetic_queries), "use 1 to 1000000"),
-            ("train.held_out_share", (0.0..0.9).contains(&self.held_out_share), "use 0 or more, below 0.9"),
-            ("train.max_passages", self.max_passages >= 2, "use at least 2"),
-            ("train.candidates_per_list", (2..=10_000).contains(&self.candidates_per_list), "use 2 to 10000"),
-            ("train.prune_to", self.prune_to != 1, "use 0 (all) or at least 2"),
-            ("train.optim.batch_size", self.optim.batch_size >= 1, "use at least 1"),
-            ("train.optim.epochs", (1..=10_000).contains(&self.optim.epochs), "use 1 to 10000"),
-            ("train.optim.learning_rate", self.optim.learning_rate > 0.0 && self.optim.learning_rate < 10.0, "use above 0, below 10"),
-            ("train.optim.dropout", (0.0..1.0).contains(&self.optim.dropout), "use 0 or more, below 1"),
-            ("train.loss.anchor", self.loss.anchor >= 0.0, "use 0 or more"),
-            ("train.loss.gate_kl", self.loss.gate_kl >= 0.0, "use 0 or more"),
+            (
+                "train.synthetic_queries",
+                (1..=1_000_000).contains(&self.synthetic_queries),
+                "use 1 to 1000000",
+            ),
+            (
+                "train.held_out_share",
+                (0.0..0.9).contains(&self.held_out_share),
+                "use 0 or more, below 0.9",
+            ),
+            (
+                "train.max_passages",
+                self.max_passages >= 2,
+                "use at least 2",
+            ),
+            (
+                "train.candidates_per_list",
+                (2..=10_000).contains(&self.candidates_per_list),
+                "use 2 to 10000",
+            ),
+            (
+                "train.prune_to",
+                self.prune_to != 1,
+                "use 0 (all) or at least 2",
+            ),
+            (
+                "train.optim.batch_size",
+                self.optim.batch_size >= 1,
+                "use at least 1",
+            ),
+            (
+                "train.optim.epochs",
+                (1..=10_000).contains(&self.optim.epochs),
+                "use 1 to 10000",
+            ),
+            (
+                "train.optim.learning_rate",
+                self.optim.learning_rate > 0.0 && self.optim.learning_rate < 10.0,
+                "use above 0, below 10",
+            ),
+            (
+                "train.optim.dropout",
+                (0.0..1.0).contains(&self.optim.dropout),
+                "use 0 or more, below 1",
+            ),
+            (
+                "train.loss.anchor",
+                self.loss.anchor >= 0.0,
+                "use 0 or more",
+            ),
+            (
+                "train.loss.gate_kl",
+                self.loss.gate_kl >= 0.0,
+                "use 0 or more",
+            ),
         ];
         match checks.into_iter().find(|(_, fine, _)| !fine) {
             None => Ok(()),
-            Some((field, _, remedy)) => Err(TrainError::Config { field, reason: remedy.to_owned() }),
+            Some((field, _, remedy)) => Err(TrainError::Config {
+                field,
+                reason: remedy.to_owned(),
+            }),
         }
     }
 
@@ -279,15 +326,22 @@ pub(crate) fn warmup(
 ) -> Result<Warmup, TrainError> {
     let model = CollectionModel::load(weights, DeviceKind::Flex)?;
     let step = (data.queries.len() / WARMUP_CASES).max(1);
-    let cases = data.queries.iter().step_by(step).take(WARMUP_CASES).map(|query| {
-        let input = AttendInput {
-            z: query.example.z().view(),
-            gate_inputs: query.example.gate_inputs(),
-            query_vector: &query.vector,
-        };
-        WarmupCase::record(collection, &model, &input)
-    });
-    Ok(Warmup { cases: cases.collect::<Result<_, _>>()? })
+    let cases = data
+        .queries
+        .iter()
+        .step_by(step)
+        .take(WARMUP_CASES)
+        .map(|query| {
+            let input = AttendInput {
+                z: query.example.z().view(),
+                gate_inputs: query.example.gate_inputs(),
+                query_vector: &query.vector,
+            };
+            WarmupCase::record(collection, &model, &input)
+        });
+    Ok(Warmup {
+        cases: cases.collect::<Result<_, _>>()?,
+    })
 }
 
 struct Seconds {
@@ -297,7 +351,10 @@ struct Seconds {
 
 impl Default for Seconds {
     fn default() -> Self {
-        Self { last: std::time::Instant::now(), laps: BTreeMap::new() }
+        Self {
+            last: std::time::Instant::now(),
+            laps: BTreeMap::new(),
+        }
     }
 }
 

@@ -59,7 +59,9 @@ pub fn decide(contest: &Contest) -> Verdict {
         };
     };
     let Some(live_loss) = live.loss else {
-        return Verdict::Keep { reason: format!("{why_not}; version {} stays", live.version) };
+        return Verdict::Keep {
+            reason: format!("{why_not}; version {} stays", live.version),
+        };
     };
     match contest.trained {
         Some(trained) if beats_prior && trained < live_loss => Verdict::Trained,
@@ -75,7 +77,9 @@ pub fn decide(contest: &Contest) -> Verdict {
                 live.version
             ),
         },
-        _ => Verdict::Keep { reason: format!("{why_not}; version {} stays", live.version) },
+        _ => Verdict::Keep {
+            reason: format!("{why_not}; version {} stays", live.version),
+        },
     }
 }
 
@@ -84,7 +88,11 @@ mod tests {
     use super::*;
 
     fn live(loss: f32, is_fallback: bool) -> Option<Live> {
-        Some(Live { loss: Some(loss), is_fallback, version: 3 })
+        Some(Live {
+            loss: Some(loss),
+            is_fallback,
+            version: 3,
+        })
     }
 
     #[test]
@@ -102,7 +110,11 @@ mod tests {
             (None, live(0.9, false), "keep"),
         ];
         for (trained, live, expected) in cases {
-            let verdict = decide(&Contest { prior: 1.0, trained, live });
+            let verdict = decide(&Contest {
+                prior: 1.0,
+                trained,
+                live,
+            });
             let name = match &verdict {
                 Verdict::Trained => "trained",
                 Verdict::FallbackPrior { .. } => "fallback",
@@ -110,10 +122,24 @@ mod tests {
             };
             assert_eq!(name, expected, "{trained:?} {live:?}: {verdict:?}");
         }
-        let verdict = decide(&Contest { prior: f32::NAN, trained: Some(f32::NAN), live: None });
-        assert!(matches!(verdict, Verdict::FallbackPrior { reason } if reason.contains("no held-out")));
-        let unmeasured = Some(Live { loss: None, is_fallback: false, version: 3 });
-        let verdict = decide(&Contest { prior: 1.0, trained: None, live: unmeasured });
+        let verdict = decide(&Contest {
+            prior: f32::NAN,
+            trained: Some(f32::NAN),
+            live: None,
+        });
+        assert!(
+            matches!(verdict, Verdict::FallbackPrior { reason } if reason.contains("no held-out"))
+        );
+        let unmeasured = Some(Live {
+            loss: None,
+            is_fallback: false,
+            version: 3,
+        });
+        let verdict = decide(&Contest {
+            prior: 1.0,
+            trained: None,
+            live: unmeasured,
+        });
         assert!(matches!(verdict, Verdict::Keep { reason } if reason.contains("version 3")));
     }
 }

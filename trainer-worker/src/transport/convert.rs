@@ -18,19 +18,33 @@ pub(super) fn request(message: v1::StartTrainingRequest) -> Result<JobRequest, S
     let mut violations = Vec::new();
     let mut refuse = |field: String, why: &str| violations.push(FieldViolation::new(field, why));
     if message.collections.len() > MAX_COLLECTIONS {
-        refuse("collections".into(), "name at most 1000 collections, or none for all");
+        refuse(
+            "collections".into(),
+            "name at most 1000 collections, or none for all",
+        );
     }
     for (i, name) in message.collections.iter().enumerate().take(MAX_COLLECTIONS) {
         if moerag_store::check_collection_name(name).is_err() {
-            refuse(format!("collections[{i}]"), "use 1 to 64 letters, digits, '-', '_' or '.'");
+            refuse(
+                format!("collections[{i}]"),
+                "use 1 to 64 letters, digits, '-', '_' or '.'",
+            );
         }
     }
-    if message.synthetic_queries.is_some_and(|n| !(1..=1_000_000).contains(&n)) {
-        refuse("synthetic_queries".into(), "use 1 to 1000000, or leave it unset");
+    if message
+        .synthetic_queries
+        .is_some_and(|n| !(1..=1_000_000).contains(&n))
+    {
+        refuse(
+            "synthetic_queries".into(),
+            "use 1 to 1000000, or leave it unset",
+        );
     }
     if !violations.is_empty() {
-        let named: Vec<String> =
-            violations.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
+        let named: Vec<String> = violations
+            .iter()
+            .map(|v| format!("{}: {}", v.field, v.description))
+            .collect();
         return Err(Status::with_error_details(
             Code::InvalidArgument,
             named.join("; "),
@@ -78,7 +92,9 @@ pub(super) fn job(job: Job) -> v1::TrainingJob {
         collections: job.request.collections,
         seed: job.seed,
         state: state(job.state).into(),
-        stage: progress.map_or(v1::JobStage::Unspecified, |event| stage(event.stage)).into(),
+        stage: progress
+            .map_or(v1::JobStage::Unspecified, |event| stage(event.stage))
+            .into(),
         stage_collection: job.stage_collection,
         stage_done: progress.map_or(0, |event| event.done as u64),
         stage_total: progress.map_or(0, |event| event.total as u64),
@@ -156,7 +172,10 @@ pub(super) fn language(name: &str) -> Option<Language> {
         return Some(Language::English);
     }
     let by_name = |l: &&Language| format!("{l:?}").to_lowercase() == wanted;
-    wanted.parse().ok().or_else(|| Language::ALL.iter().find(by_name).copied())
+    wanted
+        .parse()
+        .ok()
+        .or_else(|| Language::ALL.iter().find(by_name).copied())
 }
 
 #[cfg(test)]
@@ -168,10 +187,20 @@ mod tests {
     #[test]
     fn key_specs_read_back() {
         for code in [TokenCode::Sign1, TokenCode::F16] {
-            let spec = KeySpec { code, rotation_seed: 9, ..KeySpec::default() };
+            let spec = KeySpec {
+                code,
+                rotation_seed: 9,
+                ..KeySpec::default()
+            };
             assert_eq!(key_spec(&spec.id()), Some(spec));
         }
-        for bad in ["", "k1", "k9-d384-sign1-r0", "k1-d384-int4-r0", "k1-d384-sign1-r0-x"] {
+        for bad in [
+            "",
+            "k1",
+            "k9-d384-sign1-r0",
+            "k1-d384-int4-r0",
+            "k1-d384-sign1-r0-x",
+        ] {
             assert_eq!(key_spec(bad), None, "{bad}");
         }
     }

@@ -39,8 +39,12 @@ pub async fn serve(
     let draining = async move {
         shutdown.cancelled().await;
         // Balancers must stop sending before the socket closes.
-        health.set_not_serving::<TrainerServiceServer<Trainer>>().await;
-        health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+        health
+            .set_not_serving::<TrainerServiceServer<Trainer>>()
+            .await;
+        health
+            .set_service_status("", tonic_health::ServingStatus::NotServing)
+            .await;
     };
     Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
@@ -55,5 +59,7 @@ pub async fn serve(
 /// The worker can always take a job: an unreachable router fails the job, not the service.
 async fn set_serving(health: &HealthReporter) {
     health.set_serving::<TrainerServiceServer<Trainer>>().await;
-    health.set_service_status("", tonic_health::ServingStatus::Serving).await;
+    health
+        .set_service_status("", tonic_health::ServingStatus::Serving)
+        .await;
 }

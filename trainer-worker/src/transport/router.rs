@@ -41,22 +41,36 @@ impl RouterSource {
     /// # Errors
     /// [`TrainError::Config`] for an address that is not a URI.
     pub fn new(address: &str) -> Result<Self, TrainError> {
-        let uri =
-            if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+        let uri = if address.contains("://") {
+            address.to_owned()
+        } else {
+            format!("http://{address}")
+        };
         let endpoint = Endpoint::from_shared(uri).map_err(|_| TrainError::Config {
             field: "router_url",
-            reason: format!("{address:?} is not an address; use for example http://127.0.0.1:50051"),
+            reason: format!(
+                "{address:?} is not an address; use for example http://127.0.0.1:50051"
+            ),
         })?;
-        let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true).connect_lazy();
+        let channel = endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .connect_lazy();
         let client =
             CorpusServiceClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
         let models = ModelServiceClient::new(channel);
-        Ok(Self { address: address.to_owned(), client, models })
+        Ok(Self {
+            address: address.to_owned(),
+            client,
+            models,
+        })
     }
 
     fn failed(&self, collection: &str, status: &Status) -> TrainError {
         if status.code() == Code::NotFound {
-            return TrainError::UnknownCollection { name: collection.to_owned() };
+            return TrainError::UnknownCollection {
+                name: collection.to_owned(),
+            };
         }
         TrainError::Source {
             source_name: format!("the router at {}", self.address),
@@ -75,8 +89,9 @@ impl RouterSource {
         Ok(CorpusSpec {
             collection: collection.name.clone(),
             space: collection.embedding_space_id.clone(),
-            key_spec: convert::key_spec(&collection.key_spec)
-                .ok_or_else(|| self.unreadable(format!("unknown keys {:?}", collection.key_spec)))?,
+            key_spec: convert::key_spec(&collection.key_spec).ok_or_else(|| {
+                self.unreadable(format!("unknown keys {:?}", collection.key_spec))
+            })?,
             language: convert::language(&collection.language).ok_or_else(|| {
                 self.unreadable(format!("unknown language {:?}", collection.language))
             })?,
@@ -93,12 +108,18 @@ impl RouterSource {
             .features
             .ok_or_else(|| self.unreadable(format!("{name} came without features")))?;
         let (numbers, rest) = features.vector.as_chunks::<4>();
-        let vector: Vec<f32> = numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        let vector: Vec<f32> = numbers
+            .iter()
+            .map(|bytes| f32::from_le_bytes(*bytes))
+            .collect();
         let fits = rest.is_empty()
             && vector.len() == usize::from(spec.key_spec.dims)
             && vector.iter().all(|value| value.is_finite());
         if !fits {
-            return Err(self.unreadable(format!("{name} has a vector of {} bytes", features.vector.len())));
+            return Err(self.unreadable(format!(
+                "{name} has a vector of {} bytes",
+                features.vector.len()
+            )));
         }
         let lex = postcard::from_bytes(&features.lex)
             .map_err(|error| self.unreadable(format!("terms of {name}: {error}")))?;
@@ -189,7 +210,9 @@ impl CorpusSource for RouterSource {
     async fn collections(&self) -> Result<Vec<CollectionSummary>, TrainError> {
         let mut client = self.client.clone();
         let reply = client.list_collections(v1::ListCollectionsRequest {}).await;
-        let reply = reply.map_err(|status| self.failed("", &status))?.into_inner();
+        let reply = reply
+            .map_err(|status| self.failed("", &status))?
+            .into_inner();
         Ok(reply
             .collections
             .into_iter()
@@ -209,9 +232,13 @@ impl CorpusSource for RouterSource {
         cancel: &CancellationToken,
     ) -> Result<TrainingCorpus, TrainError> {
         let mut client = self.client.clone();
-        let request = v1::GetCollectionRequest { collection: collection.to_owned() };
+        let request = v1::GetCollectionRequest {
+            collection: collection.to_owned(),
+        };
         let reply = client.get_collection(request).await;
-        let reply = reply.map_err(|status| self.failed(collection, &status))?.into_inner();
+        let reply = reply
+            .map_err(|status| self.failed(collection, &status))?
+            .into_inner();
         let about = reply.collection.unwrap_or_default();
         let spec = self.spec(&about)?;
         let clock = StageClock::start(Stage::Snapshot, about.passages as usize, progress);
@@ -237,10 +264,17 @@ impl CorpusSource for RouterSource {
                 Ok(()) if !reading.complete => Status::unavailable("the stream ended early"),
                 Ok(()) => break,
             };
-            resumes = if reading.read > before { 1 } else { resumes + 1 };
+            resumes = if reading.read > before {
+                1
+            } else {
+                resumes + 1
+            };
             let final_code = matches!(
                 broken.code(),
-                Code::NotFound | Code::InvalidArgument | Code::FailedPrecondition | Code::Unimplemented
+                Code::NotFound
+                    | Code::InvalidArgument
+                    | Code::FailedPrecondition
+                    | Code::Unimplemented
             );
             if final_code || resumes > MAX_RESUMES {
                 return Err(self.failed(collection, &broken));
@@ -267,7 +301,9 @@ impl CorpusSource for RouterSource {
         let reload = models.reload_model(v1::ReloadModelRequest {});
         match tokio::time::timeout(RELOAD_TIMEOUT, reload).await {
             Ok(Ok(_)) => {}
-            Ok(Err(status)) => tracing::debug!(error = %status.message(), "the router was not told"),
+            Ok(Err(status)) => {
+                tracing::debug!(error = %status.message(), "the router was not told")
+            }
             Err(_) => tracing::debug!("the router did not answer in time"),
         }
     }

@@ -42,7 +42,9 @@ impl TrainerService for Trainer {
             .submit(request, self.seed, &self.device)
             .map_err(|error| convert::status(&error))?;
         tracing::info!(job = %job.id, collections = ?job.request.collections, "training queued");
-        Ok(Response::new(v1::StartTrainingResponse { job: Some(convert::job(job)) }))
+        Ok(Response::new(v1::StartTrainingResponse {
+            job: Some(convert::job(job)),
+        }))
     }
 
     async fn get_job(
@@ -51,7 +53,9 @@ impl TrainerService for Trainer {
     ) -> Result<Response<v1::GetJobResponse>, Status> {
         let job = self.jobs.get(&request.get_ref().job_id);
         let job = job.map_err(|error| convert::status(&error))?;
-        Ok(Response::new(v1::GetJobResponse { job: Some(convert::job(job)) }))
+        Ok(Response::new(v1::GetJobResponse {
+            job: Some(convert::job(job)),
+        }))
     }
 
     type WatchJobStream = ReceiverStream<Result<v1::WatchJobResponse, Status>>;
@@ -69,7 +73,9 @@ impl TrainerService for Trainer {
             loop {
                 let job = jobs.borrow_and_update().clone();
                 let ended = job.state.has_ended();
-                let message = v1::WatchJobResponse { job: Some(convert::job(job)) };
+                let message = v1::WatchJobResponse {
+                    job: Some(convert::job(job)),
+                };
                 // The client has gone, or there is nothing more to say.
                 if sender.send(Ok(message)).await.is_err() || ended {
                     break;
@@ -92,8 +98,13 @@ impl TrainerService for Trainer {
         request: Request<v1::CancelJobRequest>,
     ) -> Result<Response<v1::CancelJobResponse>, Status> {
         let id = &request.get_ref().job_id;
-        let job = self.jobs.cancel(id).map_err(|error| convert::status(&error))?;
+        let job = self
+            .jobs
+            .cancel(id)
+            .map_err(|error| convert::status(&error))?;
         tracing::info!(job = %id, "cancel requested");
-        Ok(Response::new(v1::CancelJobResponse { job: Some(convert::job(job)) }))
+        Ok(Response::new(v1::CancelJobResponse {
+            job: Some(convert::job(job)),
+        }))
     }
 }

@@ -34,7 +34,8 @@ impl Worker {
         let seen = self.parts.source.collections().await?;
         let new = {
             let watched = self.watched();
-            seen.iter().any(|summary| !watched.contains_key(&summary.name))
+            seen.iter()
+                .any(|summary| !watched.contains_key(&summary.name))
         };
         let live = if new { self.live().await? } else { None };
         let now = self.now();

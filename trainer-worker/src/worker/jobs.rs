@@ -156,7 +156,9 @@ impl Jobs {
             return Err(JobError::Stopping);
         }
         if board.waiting.len() >= MAX_QUEUED {
-            return Err(JobError::QueueFull { waiting: board.waiting.len() });
+            return Err(JobError::QueueFull {
+                waiting: board.waiting.len(),
+            });
         }
         let job = Job {
             id: Uuid::new_v4().to_string(),
@@ -177,9 +179,13 @@ impl Jobs {
             ended_at: None,
         };
         let (sender, _) = watch::channel(job.clone());
-        board
-            .entries
-            .insert(job.id.clone(), Entry { sender, cancel: CancellationToken::new() });
+        board.entries.insert(
+            job.id.clone(),
+            Entry {
+                sender,
+                cancel: CancellationToken::new(),
+            },
+        );
         board.order.push_back(job.id.clone());
         board.waiting.push_back(job.id.clone());
         board.forget_oldest();
@@ -194,9 +200,15 @@ impl Jobs {
     /// [`JobError::Unknown`], [`JobError::None`].
     pub fn watch(&self, id: &str) -> Result<watch::Receiver<Job>, JobError> {
         let board = self.board();
-        let id = if id.is_empty() { board.order.back().ok_or(JobError::None)? } else { id };
-        let entry =
-            board.entries.get(id).ok_or_else(|| JobError::Unknown { id: id.to_owned() })?;
+        let id = if id.is_empty() {
+            board.order.back().ok_or(JobError::None)?
+        } else {
+            id
+        };
+        let entry = board
+            .entries
+            .get(id)
+            .ok_or_else(|| JobError::Unknown { id: id.to_owned() })?;
         Ok(entry.sender.subscribe())
     }
 
@@ -214,11 +226,15 @@ impl Jobs {
     /// [`JobError::Unknown`].
     pub fn cancel(&self, id: &str) -> Result<Job, JobError> {
         let mut board = self.board();
-        let entry =
-            board.entries.get(id).ok_or_else(|| JobError::Unknown { id: id.to_owned() })?;
+        let entry = board
+            .entries
+            .get(id)
+            .ok_or_else(|| JobError::Unknown { id: id.to_owned() })?;
         entry.cancel.cancel();
         if entry.sender.borrow().state == JobState::Queued {
-            entry.sender.send_modify(|job| job.end(JobState::Cancelled, "cancelled before it began"));
+            entry
+                .sender
+                .send_modify(|job| job.end(JobState::Cancelled, "cancelled before it began"));
         }
         let job = entry.sender.borrow().clone();
         board.waiting.retain(|waiting| waiting != id);
@@ -228,7 +244,10 @@ impl Jobs {
     /// Whether a job waits or runs.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.board().entries.values().any(|entry| !entry.sender.borrow().state.has_ended())
+        self.board()
+            .entries
+            .values()
+            .any(|entry| !entry.sender.borrow().state.has_ended())
     }
 
     /// Takes no more jobs and cancels all that have not ended.
@@ -254,7 +273,9 @@ impl Jobs {
                     return None;
                 }
                 while let Some(id) = board.waiting.pop_front() {
-                    let Some(entry) = board.entries.get(&id) else { continue };
+                    let Some(entry) = board.entries.get(&id) else {
+                        continue;
+                    };
                     entry.sender.send_modify(|job| {
                         job.state = JobState::Running;
                         job.started_at = Some(SystemTime::now());
@@ -280,9 +301,13 @@ impl Board {
     fn forget_oldest(&mut self) {
         while self.order.len() > MAX_REMEMBERED + MAX_QUEUED {
             let ended = |id: &String| {
-                self.entries.get(id).is_none_or(|entry| entry.sender.borrow().state.has_ended())
+                self.entries
+                    .get(id)
+                    .is_none_or(|entry| entry.sender.borrow().state.has_ended())
             };
-            let Some(position) = self.order.iter().position(ended) else { return };
+            let Some(position) = self.order.iter().position(ended) else {
+                return;
+            };
             if let Some(id) = self.order.remove(position) {
                 self.entries.remove(&id);
             }
@@ -318,7 +343,11 @@ impl RunningJob {
     /// Progress of the `index`-th of `count` collections.
     pub(crate) fn progress(&self, collection: &str, index: usize, count: usize) -> JobProgress {
         self.update(|job| collection.clone_into(&mut job.stage_collection));
-        JobProgress { job: self.clone(), index, count: count.max(1) }
+        JobProgress {
+            job: self.clone(),
+            index,
+            count: count.max(1),
+        }
     }
 }
 
@@ -334,10 +363,13 @@ impl Progress for JobProgress {
     fn report(&self, event: ProgressEvent) {
         self.job.update(|job| {
             let share = (self.index as f64 + share_done(&event)) / self.count as f64;
-            job.eta = job.started_at.and_then(|start| start.elapsed().ok()).and_then(|elapsed| {
-                // Below two per cent the extrapolation says nothing.
-                (share > 0.02).then(|| elapsed.mul_f64((1.0 - share) / share))
-            });
+            job.eta = job
+                .started_at
+                .and_then(|start| start.elapsed().ok())
+                .and_then(|elapsed| {
+                    // Below two per cent the extrapolation says nothing.
+                    (share > 0.02).then(|| elapsed.mul_f64((1.0 - share) / share))
+                });
             job.loss = event.loss.or(job.loss);
             job.progress = Some(event);
         });
@@ -394,7 +426,12 @@ mod tests {
             jobs.submit(JobRequest::default(), 0, "flex").unwrap();
         }
         let refused = jobs.submit(JobRequest::default(), 0, "flex").unwrap_err();
-        assert_eq!(refused, JobError::QueueFull { waiting: MAX_QUEUED });
+        assert_eq!(
+            refused,
+            JobError::QueueFull {
+                waiting: MAX_QUEUED
+            }
+        );
     }
 
     #[tokio::test]

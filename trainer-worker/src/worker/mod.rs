@@ -95,7 +95,11 @@ impl Worker {
     async fn run_job(&self, job: &RunningJob) {
         let view = job.view();
         let span = tracing::info_span!("job", id = %view.id);
-        let reason = view.request.background_reason.as_deref().unwrap_or("requested");
+        let reason = view
+            .request
+            .background_reason
+            .as_deref()
+            .unwrap_or("requested");
         span.in_scope(|| tracing::info!(reason, "training started"));
         let outcome = self.execute(job).instrument(span.clone()).await;
         span.in_scope(|| end(job, outcome));
@@ -111,7 +115,9 @@ impl Worker {
         };
         if names.is_empty() {
             let mut finished = Finished::default();
-            finished.notes.push("there is no collection to train for; ingest documents first".into());
+            finished
+                .notes
+                .push("there is no collection to train for; ingest documents first".into());
             return Ok(finished);
         }
         job.update(|job| job.request.collections.clone_from(&names));
@@ -123,8 +129,14 @@ impl Worker {
             let outcome = match summary {
                 None => Err(TrainError::UnknownCollection { name: name.clone() }),
                 Some(summary) => {
-                    let place = Place { name, index, count: names.len(), summary };
-                    self.collection(job, &place, live.as_ref(), &mut finished).await
+                    let place = Place {
+                        name,
+                        index,
+                        count: names.len(),
+                        summary,
+                    };
+                    self.collection(job, &place, live.as_ref(), &mut finished)
+                        .await
                 }
             };
             if let Some(summary) = summary {
@@ -158,7 +170,12 @@ impl Worker {
         live: Option<&LoadedVersion>,
         finished: &mut Finished,
     ) -> Result<Option<Prepared>, TrainError> {
-        let Place { name, index, count, summary } = *place;
+        let Place {
+            name,
+            index,
+            count,
+            summary,
+        } = *place;
         let view = job.view();
         let live_manifest = live.and_then(|live| live.manifest.collections.get(name));
         if let (Some(live), Some(collection)) = (live, live_manifest)
@@ -182,7 +199,9 @@ impl Worker {
         }
         let progress = job.progress(name, index, count);
         let snapshot =
-            self.parts.source.snapshot(name, config.max_passages, &progress, &job.cancel);
+            self.parts
+                .source
+                .snapshot(name, config.max_passages, &progress, &job.cancel);
         // A source that hangs must not keep a cancelled job.
         let corpus = tokio::select! {
             corpus = snapshot => corpus?,
@@ -199,7 +218,8 @@ impl Worker {
                 .await
         };
         let outcome = outcome.map_err(|error| TrainError::Internal(error.to_string()))??;
-        self.judge(name, &corpus, &config, outcome, live, finished).await
+        self.judge(name, &corpus, &config, outcome, live, finished)
+            .await
     }
 
     async fn live(&self) -> Result<Option<LoadedVersion>, TrainError> {
@@ -279,9 +299,14 @@ fn check_fit(corpus: &TrainingCorpus, encoder: &Encoder) -> Result<(), TrainErro
 
 /// Names a metric of one collection in a job.
 fn qualified(collection: &str, outcome: &TrainOutcome) -> impl Iterator<Item = (String, f64)> {
-    let seconds =
-        outcome.seconds.iter().map(|(stage, seconds)| (format!("seconds.{stage}"), *seconds));
-    let metrics = outcome.metrics.iter().map(|(name, value)| (name.clone(), *value));
+    let seconds = outcome
+        .seconds
+        .iter()
+        .map(|(stage, seconds)| (format!("seconds.{stage}"), *seconds));
+    let metrics = outcome
+        .metrics
+        .iter()
+        .map(|(name, value)| (name.clone(), *value));
     let collection = collection.to_owned();
     metrics
         .chain(seconds)

@@ -58,7 +58,11 @@ impl Watched {
     /// First sight of a collection. `trained_digest`: the corpus that the live version was trained
     /// on, if any.
     #[must_use]
-    pub fn first_seen(now: Duration, seen: &CollectionSummary, trained_digest: Option<&str>) -> Self {
+    pub fn first_seen(
+        now: Duration,
+        seen: &CollectionSummary,
+        trained_digest: Option<&str>,
+    ) -> Self {
         let up_to_date = trained_digest == Some(seen.corpus_digest.as_str());
         Self {
             digest: seen.corpus_digest.clone(),
@@ -70,7 +74,11 @@ impl Watched {
             },
             last_change: now,
             last_training: trained_digest.map(|_| now),
-            trained_passages: if trained_digest.is_some() { seen.passages } else { 0 },
+            trained_passages: if trained_digest.is_some() {
+                seen.passages
+            } else {
+                0
+            },
             trained_digest: trained_digest.map(str::to_owned),
         }
     }
@@ -114,7 +122,10 @@ pub fn due(now: Duration, seen: &Watched, config: &RetrainConfig) -> Option<Stri
     };
     let share = seen.changed as f64 / seen.trained_passages.max(1) as f64;
     if share >= config.changed_share {
-        return Some(format!("about {:.0} % of the passages changed", share * 100.0));
+        return Some(format!(
+            "about {:.0} % of the passages changed",
+            share * 100.0
+        ));
     }
     let age = now.saturating_sub(last);
     if config.every_secs > 0 && age >= Duration::from_secs(config.every_secs) {
@@ -128,7 +139,11 @@ mod tests {
     use super::*;
 
     fn summary(digest: &str, passages: u64) -> CollectionSummary {
-        CollectionSummary { name: "c".into(), passages, corpus_digest: digest.into() }
+        CollectionSummary {
+            name: "c".into(),
+            passages,
+            corpus_digest: digest.into(),
+        }
     }
 
     fn at(secs: u64) -> Duration {
@@ -143,9 +158,15 @@ mod tests {
         seen.observe(at(119), &summary("b", 200));
         assert_eq!(due(at(238), &seen, &config), None);
         assert!(due(at(239), &seen, &config).is_some());
-        let off = RetrainConfig { enabled: false, ..config.clone() };
+        let off = RetrainConfig {
+            enabled: false,
+            ..config.clone()
+        };
         assert_eq!(due(at(239), &seen, &off), None);
-        let large = RetrainConfig { min_passages: 201, ..config };
+        let large = RetrainConfig {
+            min_passages: 201,
+            ..config
+        };
         assert_eq!(due(at(239), &seen, &large), None);
     }
 
@@ -165,7 +186,10 @@ mod tests {
 
     #[test]
     fn deleting_everything_and_putting_it_back_is_no_change() {
-        let config = RetrainConfig { min_passages: 0, ..RetrainConfig::default() };
+        let config = RetrainConfig {
+            min_passages: 0,
+            ..RetrainConfig::default()
+        };
         let mut seen = Watched::first_seen(at(0), &summary("a", 100), Some("a"));
         seen.observe(at(10), &summary("empty", 0));
         assert!(due(at(200), &seen, &config).is_some());
@@ -175,7 +199,10 @@ mod tests {
 
     #[test]
     fn the_schedule_needs_a_change() {
-        let config = RetrainConfig { every_secs: 3600, ..RetrainConfig::default() };
+        let config = RetrainConfig {
+            every_secs: 3600,
+            ..RetrainConfig::default()
+        };
         let mut seen = Watched::first_seen(at(0), &summary("a", 100), Some("a"));
         assert_eq!(due(at(10_000), &seen, &config), None);
         seen.observe(at(10_000), &summary("b", 100));

@@ -29,13 +29,19 @@ impl Worker {
             trained: outcome.report.trained.as_ref().map(|losses| losses.ship),
             live: None,
         };
-        let (outcome, live) = self.measure_live(name, corpus, config, outcome, live).await?;
+        let (outcome, live) = self
+            .measure_live(name, corpus, config, outcome, live)
+            .await?;
         if let Some(loss) = live.and_then(|live| live.loss) {
-            finished.metrics.insert(format!("{name}/held_out_loss.live"), f64::from(loss));
+            finished
+                .metrics
+                .insert(format!("{name}/held_out_loss.live"), f64::from(loss));
         }
         let (status, source, weights, note) = match decide(&Contest { live, ..contest }) {
             Verdict::Keep { reason } => {
-                finished.notes.push(format!("{name}: not published: {reason}"));
+                finished
+                    .notes
+                    .push(format!("{name}: not published: {reason}"));
                 return Ok(None);
             }
             Verdict::FallbackPrior { reason } => (
@@ -51,7 +57,12 @@ impl Worker {
                     }
                     _ => "trained".to_owned(),
                 };
-                (CollectionStatus::Trained, Source::Trained, outcome.weights.clone(), note)
+                (
+                    CollectionStatus::Trained,
+                    Source::Trained,
+                    outcome.weights.clone(),
+                    note,
+                )
             }
         };
         finished.notes.push(format!("{name}: {note}"));
@@ -81,13 +92,17 @@ impl Worker {
         outcome: TrainOutcome,
         live: Option<&LoadedVersion>,
     ) -> Result<(TrainOutcome, Option<Live>), TrainError> {
-        let Some(live) = live else { return Ok((outcome, None)) };
+        let Some(live) = live else {
+            return Ok((outcome, None));
+        };
         let manifest = &live.manifest;
         let fits = manifest.embedding_space_id == corpus.space
             && manifest.view_config == outcome.view_config;
-        let (Some(about), Some(weights), true) =
-            (manifest.collections.get(name), live.snapshot.collections.get(name), fits)
-        else {
+        let (Some(about), Some(weights), true) = (
+            manifest.collections.get(name),
+            live.snapshot.collections.get(name),
+            fits,
+        ) else {
             return Ok((outcome, None));
         };
         let (weights, config) = (weights.clone(), Arc::clone(config));
@@ -95,8 +110,9 @@ impl Worker {
             let loss = live_loss(&outcome.data, &weights, &config);
             (outcome, loss)
         });
-        let (outcome, loss) =
-            measured.await.map_err(|error| TrainError::Internal(error.to_string()))?;
+        let (outcome, loss) = measured
+            .await
+            .map_err(|error| TrainError::Internal(error.to_string()))?;
         let live = Live {
             loss: loss?,
             is_fallback: about.status == CollectionStatus::FallbackPrior,

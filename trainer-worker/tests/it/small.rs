@@ -9,13 +9,23 @@ use trainer_worker::{NoProgress, TrainConfig, TrainOutcome, TrainStatus, train_c
 use crate::support::{corpus_of, encoder};
 
 fn outcome(language: Language, passages: &[(&str, &str)]) -> TrainOutcome {
-    let passages: Vec<(String, String)> =
-        passages.iter().map(|(title, body)| ((*title).to_owned(), (*body).to_owned())).collect();
+    let passages: Vec<(String, String)> = passages
+        .iter()
+        .map(|(title, body)| ((*title).to_owned(), (*body).to_owned()))
+        .collect();
     let corpus = corpus_of("odd", language, &passages);
-    let config = TrainConfig { synthetic_queries: 240, ..TrainConfig::default() };
+    let config = TrainConfig {
+        synthetic_queries: 240,
+        ..TrainConfig::default()
+    };
     let started = Instant::now();
-    let outcome =
-        train_collection(&corpus, &encoder(), &config, &NoProgress, &CancellationToken::new());
+    let outcome = train_collection(
+        &corpus,
+        &encoder(),
+        &config,
+        &NoProgress,
+        &CancellationToken::new(),
+    );
     assert!(started.elapsed().as_secs() < 60, "bounded");
     outcome.unwrap()
 }
@@ -31,14 +41,20 @@ fn is_prior(outcome: &TrainOutcome, why: &str) {
 
 #[test]
 fn no_passage_at_all() {
-    is_prior(&outcome(Language::English, &[]), "too few synthetic queries");
+    is_prior(
+        &outcome(Language::English, &[]),
+        "too few synthetic queries",
+    );
 }
 
 #[test]
 fn one_passage_has_no_other_candidate() {
     let outcome = outcome(
         Language::English,
-        &[("Bees", "A bee is an insect that makes honey. It dances because it has found flowers.")],
+        &[(
+            "Bees",
+            "A bee is an insect that makes honey. It dances because it has found flowers.",
+        )],
     );
     is_prior(&outcome, "too few synthetic queries");
     assert!(outcome.data.unusable > 0);
@@ -46,15 +62,30 @@ fn one_passage_has_no_other_candidate() {
 
 #[test]
 fn empty_and_one_word_passages() {
-    is_prior(&outcome(Language::English, &[("", ""), ("", "Yes."), ("x", "?"), ("", "1")]), "too few");
+    is_prior(
+        &outcome(
+            Language::English,
+            &[("", ""), ("", "Yes."), ("x", "?"), ("", "1")],
+        ),
+        "too few",
+    );
 }
 
 #[test]
 fn passages_of_one_sentence_have_no_inverse_cloze() {
     let passages: Vec<(&str, &str)> = vec![
-        ("", "The quick brown fox jumps over the lazy dog near the river bank in autumn"),
-        ("", "A steam engine turns heat into motion by letting vapour push a piston"),
-        ("", "Copper roofs turn green because air and rain slowly change the metal"),
+        (
+            "",
+            "The quick brown fox jumps over the lazy dog near the river bank in autumn",
+        ),
+        (
+            "",
+            "A steam engine turns heat into motion by letting vapour push a piston",
+        ),
+        (
+            "",
+            "Copper roofs turn green because air and rain slowly change the metal",
+        ),
     ];
     let outcome = outcome(Language::English, &passages);
     assert!(outcome.data.queries.iter().all(|query| !query.query.cut));
@@ -67,13 +98,25 @@ fn code_and_other_scripts() {
     let chinese = "北京是中华人民共和国的首都。它位于华北平原的北部。一九四九年成为首都。";
     let russian = "Москва является столицей России. Город основан в 1147 году. Он стоит на реке.";
     let emoji = "🦀🦀🦀 🦀! 🎉🎉 ??? …";
-    let passages =
-        [("lib.rs", code), ("北京", chinese), ("Москва", russian), ("", emoji), ("a", "b c d e f g")];
+    let passages = [
+        ("lib.rs", code),
+        ("北京", chinese),
+        ("Москва", russian),
+        ("", emoji),
+        ("a", "b c d e f g"),
+    ];
     for language in [Language::English, Language::None, Language::Russian] {
         let outcome = outcome(language, &passages);
         assert!(outcome.metrics.values().all(|value| value.is_finite()));
         let english = language == Language::English;
         let asks = |text: &str| text.starts_with("what ") || text.starts_with("how ");
-        assert!(english || outcome.data.queries.iter().all(|query| !asks(&query.query.text)));
+        assert!(
+            english
+                || outcome
+                    .data
+                    .queries
+                    .iter()
+                    .all(|query| !asks(&query.query.text))
+        );
     }
 }

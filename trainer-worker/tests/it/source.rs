@@ -100,10 +100,17 @@ fn stored(corpus: &TrainingCorpus) -> Vec<v1::StoredPassage> {
             sentences: text
                 .sentences
                 .iter()
-                .map(|range| v1::ByteRange { start: range.start as u64, end: range.end as u64 })
+                .map(|range| v1::ByteRange {
+                    start: range.start as u64,
+                    end: range.end as u64,
+                })
                 .collect(),
             features: Some(v1::PassageFeatures {
-                vector: features.vector.iter().flat_map(|x| x.to_le_bytes()).collect(),
+                vector: features
+                    .vector
+                    .iter()
+                    .flat_map(|x| x.to_le_bytes())
+                    .collect(),
                 lex: postcard::to_allocvec(&features.lex).unwrap(),
                 keys: postcard::to_allocvec(&features.keys).unwrap(),
             }),
@@ -139,7 +146,9 @@ async fn serve(change: impl FnOnce(&mut FakeRouter)) -> (RouterSource, Arc<Atomi
 }
 
 async fn snapshot(source: &RouterSource, most: usize) -> Result<TrainingCorpus, TrainError> {
-    source.snapshot("articles", most, &NoProgress, &CancellationToken::new()).await
+    source
+        .snapshot("articles", most, &NoProgress, &CancellationToken::new())
+        .await
 }
 
 #[tokio::test]
@@ -148,12 +157,18 @@ async fn a_broken_stream_goes_on_where_it_stopped() {
     let read = snapshot(&source, 1000).await.unwrap();
     let expected = corpus();
     assert_eq!(streams.load(Ordering::SeqCst), 2);
-    assert_eq!((read.texts.as_slice(), read.len()), (expected.texts.as_slice(), expected.len()));
+    assert_eq!(
+        (read.texts.as_slice(), read.len()),
+        (expected.texts.as_slice(), expected.len())
+    );
     assert_eq!(read.features, expected.features);
     assert_eq!(read.corpus_digest, "a digest");
     assert_eq!(read.stats.n(), expected.stats.n());
     let listed = source.collections().await.unwrap();
-    assert_eq!((listed.len(), listed[0].passages), (1, expected.len() as u64));
+    assert_eq!(
+        (listed.len(), listed[0].passages),
+        (1, expected.len() as u64)
+    );
 }
 
 #[tokio::test]
@@ -181,8 +196,10 @@ async fn what_cannot_be_used_is_refused_with_a_reason() {
     assert!(error.contains("passage 0 of \"doc-003\""), "{error}");
 
     let (source, _) = serve(|_| {}).await;
-    let missing =
-        source.snapshot("other", 10, &NoProgress, &CancellationToken::new()).await.unwrap_err();
+    let missing = source
+        .snapshot("other", 10, &NoProgress, &CancellationToken::new())
+        .await
+        .unwrap_err();
     assert!(matches!(missing, TrainError::UnknownCollection { .. }));
 
     let nobody = RouterSource::new("127.0.0.1:1").unwrap();

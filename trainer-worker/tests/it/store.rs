@@ -43,20 +43,31 @@ async fn a_store_gives_the_corpus_it_was_given() {
             features: features.clone(),
         }],
     });
-    store.put_documents("articles", puts.collect()).await.unwrap();
+    store
+        .put_documents("articles", puts.collect())
+        .await
+        .unwrap();
 
     let source = StoreSource::new(Arc::new(store));
     let summaries = source.collections().await.unwrap();
-    assert_eq!((summaries.len(), summaries[0].passages), (1, expected.len() as u64));
+    assert_eq!(
+        (summaries.len(), summaries[0].passages),
+        (1, expected.len() as u64)
+    );
     let cancel = CancellationToken::new();
-    let read = source.snapshot("articles", 1000, &NoProgress, &cancel).await.unwrap();
+    let read = source
+        .snapshot("articles", 1000, &NoProgress, &cancel)
+        .await
+        .unwrap();
     assert_eq!(read.texts, expected.texts);
     assert_eq!(read.features, expected.features);
     assert_eq!(read.stats.n(), expected.stats.n());
     assert_eq!(read.corpus_digest, summaries[0].corpus_digest);
 
     cancel.cancel();
-    let cancelled = source.snapshot("articles", 1000, &NoProgress, &cancel).await;
+    let cancelled = source
+        .snapshot("articles", 1000, &NoProgress, &cancel)
+        .await;
     assert!(matches!(cancelled, Err(TrainError::Cancelled)));
     let cancel = CancellationToken::new();
     let missing = source.snapshot("other", 1000, &NoProgress, &cancel).await;

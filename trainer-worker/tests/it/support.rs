@@ -20,7 +20,9 @@ pub(crate) fn encoder() -> Arc<Encoder> {
         let directory = moerag_encoder::default_dir().unwrap();
         match Encoder::load(&directory, DeviceKind::Flex) {
             Ok(encoder) => Arc::new(encoder),
-            Err(error) => panic!("these tests need the encoder's files (scripts/test fetches them): {error}"),
+            Err(error) => {
+                panic!("these tests need the encoder's files (scripts/test fetches them): {error}")
+            }
         }
     };
     Arc::clone(ENCODER.get_or_init(load))
@@ -59,32 +61,48 @@ pub(crate) fn spec(name: &str, language: Language) -> CorpusSpec {
 
 pub(crate) fn encode(language: Language, passages: &[(String, String)]) -> Vec<TrainingPassage> {
     let encoder = encoder();
-    let (codec, analyzer) = (TokenCodec::new(&KeySpec::default()), Analyzer::new(language));
-    let texts: Vec<String> =
-        passages.iter().map(|(title, body)| encoded_text(title, body)).collect();
-    let ranges: Vec<Vec<Range<usize>>> =
-        passages.iter().map(|(_, body)| sentences(body)).collect();
+    let (codec, analyzer) = (
+        TokenCodec::new(&KeySpec::default()),
+        Analyzer::new(language),
+    );
+    let texts: Vec<String> = passages
+        .iter()
+        .map(|(title, body)| encoded_text(title, body))
+        .collect();
+    let ranges: Vec<Vec<Range<usize>>> = passages.iter().map(|(_, body)| sentences(body)).collect();
     let mut alone = Vec::new();
     for ((title, body), ranges) in passages.iter().zip(&ranges) {
-        alone.extend(ranges.iter().map(|r| sentence_text(title, &body[r.clone()])));
+        alone.extend(
+            ranges
+                .iter()
+                .map(|r| sentence_text(title, &body[r.clone()])),
+        );
     }
     let encodings = encoder.encode(&texts, &EncodeOptions::passage()).unwrap();
     let options = EncodeOptions::passage().without_tokens();
-    let mut vectors = encoder.encode(&alone, &options).unwrap().into_iter().map(|e| e.vector);
+    let mut vectors = encoder
+        .encode(&alone, &options)
+        .unwrap()
+        .into_iter()
+        .map(|e| e.vector);
     let mut all = Vec::new();
     for (i, ((title, body), encoding)) in passages.iter().zip(encodings).enumerate() {
         let own: Vec<Vec<f32>> = vectors.by_ref().take(ranges[i].len()).collect();
         let shape = (encoding.token_ids.len(), encoder.dim());
-        let features = PassageFeatures::build(&codec, &analyzer, &PassageInput {
-            title,
-            body,
-            sentences: &ranges[i],
-            vector: &encoding.vector,
-            states: ArrayView2::from_shape(shape, &encoding.states).unwrap(),
-            token_ids: &encoding.token_ids,
-            offsets: &encoding.offsets,
-            sentence_vectors: &own,
-        });
+        let features = PassageFeatures::build(
+            &codec,
+            &analyzer,
+            &PassageInput {
+                title,
+                body,
+                sentences: &ranges[i],
+                vector: &encoding.vector,
+                states: ArrayView2::from_shape(shape, &encoding.states).unwrap(),
+                token_ids: &encoding.token_ids,
+                offsets: &encoding.offsets,
+                sentence_vectors: &own,
+            },
+        );
         all.push(TrainingPassage {
             document_id: format!("doc-{i:03}"),
             ordinal: 0,
@@ -100,5 +118,9 @@ pub(crate) fn encode(language: Language, passages: &[(String, String)]) -> Vec<T
 
 /// Settings for quick trainings.
 pub(crate) fn quick() -> TrainConfig {
-    TrainConfig { synthetic_queries: 360, held_out_share: 0.2, ..TrainConfig::default() }
+    TrainConfig {
+        synthetic_queries: 360,
+        held_out_share: 0.2,
+        ..TrainConfig::default()
+    }
 }

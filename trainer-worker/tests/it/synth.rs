@@ -14,7 +14,16 @@ use crate::support::{corpus, encoder, spec};
 fn queries(corpus: &TrainingCorpus, count: usize, seed: u64) -> Vec<SyntheticQuery> {
     let codec = TokenCodec::new(&corpus.key_spec);
     let cancel = CancellationToken::new();
-    generate(corpus, &encoder(), &codec, count, seed, &NoProgress, &cancel).unwrap()
+    generate(
+        corpus,
+        &encoder(),
+        &codec,
+        count,
+        seed,
+        &NoProgress,
+        &cancel,
+    )
+    .unwrap()
 }
 
 #[test]
@@ -25,9 +34,18 @@ fn every_type_and_level_is_made() {
     for (i, query) in made.iter().enumerate() {
         assert_eq!(query.level, Level::ALL[i % 6], "level is index modulo six");
         *types.entry(query.query_type).or_insert(0) += 1;
-        assert!(query.rule.starts_with(QUERY_TYPES[query.query_type]), "{}", query.rule);
+        assert!(
+            query.rule.starts_with(QUERY_TYPES[query.query_type]),
+            "{}",
+            query.rule
+        );
         assert!(query.text.split_whitespace().count() >= 3, "{}", query.text);
-        assert!(query.text.to_lowercase().ends_with(&query.bare.to_lowercase()));
+        assert!(
+            query
+                .text
+                .to_lowercase()
+                .ends_with(&query.bare.to_lowercase())
+        );
     }
     assert_eq!(types.len(), 8, "{types:?}");
     assert!(types.values().all(|count| *count >= 20), "{types:?}");
@@ -42,8 +60,12 @@ fn levels_differ_in_overlap_as_they_should() {
     let made = queries(&corpus, 1200, 0);
     let mut overlap = [(0.0, 0); 6];
     for query in &made {
-        let inside: BTreeSet<u32> =
-            corpus.features[query.passage].lex.terms.iter().copied().collect();
+        let inside: BTreeSet<u32> = corpus.features[query.passage]
+            .lex
+            .terms
+            .iter()
+            .copied()
+            .collect();
         // Without the question words, which no passage needs to hold.
         let terms: Vec<u32> = analyzer.terms(&query.bare).iter().map(|t| t.id).collect();
         let visible = terms
@@ -71,7 +93,10 @@ fn levels_differ_in_overlap_as_they_should() {
 fn queries_do_not_depend_on_threads_or_order() {
     let corpus = corpus();
     let in_pool = |threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
         pool.install(|| queries(&corpus, 300, 3))
     };
     let one = in_pool(1);

@@ -19,7 +19,10 @@ fn train(config: &TrainConfig) -> TrainOutcome {
 
 #[test]
 fn training_lowers_the_held_out_loss() {
-    let outcome = train(&TrainConfig { synthetic_queries: 1200, ..quick() });
+    let outcome = train(&TrainConfig {
+        synthetic_queries: 1200,
+        ..quick()
+    });
     let report = &outcome.report;
     let trained = report.trained.as_ref().unwrap();
     assert_eq!(outcome.status, TrainStatus::Trained, "{report:?}");
@@ -29,8 +32,13 @@ fn training_lowers_the_held_out_loss() {
     assert_eq!(outcome.digest, outcome.weights.digest());
     // Held out by passage: no passage is on both sides.
     let sources = |held_out: bool| {
-        let rows = outcome.data.queries.iter().filter(move |row| row.held_out == held_out);
-        rows.map(|row| row.query.passage).collect::<std::collections::BTreeSet<usize>>()
+        let rows = outcome
+            .data
+            .queries
+            .iter()
+            .filter(move |row| row.held_out == held_out);
+        rows.map(|row| row.query.passage)
+            .collect::<std::collections::BTreeSet<usize>>()
     };
     assert!(sources(true).is_disjoint(&sources(false)));
     assert!(report.held_out > 60);
@@ -38,19 +46,30 @@ fn training_lowers_the_held_out_loss() {
     assert!((report.head_utilization.iter().sum::<f32>() - 1.0).abs() < 1e-3);
     assert!(report.head_diversity.spearman > 0.1 && report.head_diversity.attention > 0.02);
     // Eight types, half of the queries without their question words: chance is about .2.
-    assert!(report.routing_accuracy.unwrap() > 0.3, "{:?}", report.routing_accuracy);
+    assert!(
+        report.routing_accuracy.unwrap() > 0.3,
+        "{:?}",
+        report.routing_accuracy
+    );
     assert!(!outcome.warmup.cases.is_empty());
 
     let free = single_head(&outcome.data, false, 0).unwrap();
     let anchored = single_head(&outcome.data, true, 0).unwrap();
     assert_ne!(free, anchored);
-    assert!(free.iter().chain(&anchored).all(|weight| weight.is_finite()));
+    assert!(
+        free.iter()
+            .chain(&anchored)
+            .all(|weight| weight.is_finite())
+    );
 }
 
 #[test]
 fn the_same_seed_gives_the_same_digest_on_any_number_of_threads() {
     let in_pool = |threads: usize, seed: u64| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
         pool.install(|| train(&TrainConfig { seed, ..quick() }))
     };
     let one = in_pool(1, 1);
@@ -66,22 +85,41 @@ fn stages_come_in_order_with_loss_and_speed() {
     let events: Mutex<Vec<ProgressEvent>> = Mutex::default();
     let progress = |event: ProgressEvent| events.lock().unwrap().push(event);
     let cancel = CancellationToken::new();
-    let config = TrainConfig { synthetic_queries: 120, min_queries: 10, ..quick() };
+    let config = TrainConfig {
+        synthetic_queries: 120,
+        min_queries: 10,
+        ..quick()
+    };
     train_collection(&corpus(), &encoder(), &config, &progress, &cancel).unwrap();
     let events = events.into_inner().unwrap();
     let mut stages: Vec<Stage> = events.iter().map(|event| event.stage).collect();
     stages.dedup();
-    let expected = [Stage::Synth, Stage::Encode, Stage::Views, Stage::Train, Stage::Evaluate];
+    let expected = [
+        Stage::Synth,
+        Stage::Encode,
+        Stage::Views,
+        Stage::Train,
+        Stage::Evaluate,
+    ];
     assert_eq!(stages, expected);
     assert!(events.iter().all(|event| event.done <= event.total));
-    let last = events.iter().rfind(|event| event.stage == Stage::Train).unwrap();
+    let last = events
+        .iter()
+        .rfind(|event| event.stage == Stage::Train)
+        .unwrap();
     assert_eq!(last.done, last.total);
     assert!(last.loss.unwrap().is_finite() && last.per_second > 0.0);
 }
 
 #[test]
 fn a_cancel_is_heard_within_a_second_in_every_stage() {
-    for stage in [Stage::Synth, Stage::Encode, Stage::Views, Stage::Train, Stage::Evaluate] {
+    for stage in [
+        Stage::Synth,
+        Stage::Encode,
+        Stage::Views,
+        Stage::Train,
+        Stage::Evaluate,
+    ] {
         let cancel = CancellationToken::new();
         let pulled: Mutex<Option<Instant>> = Mutex::default();
         let progress = |event: ProgressEvent| {
@@ -99,7 +137,10 @@ fn a_cancel_is_heard_within_a_second_in_every_stage() {
 
 #[test]
 fn settings_that_cannot_work_are_named() {
-    let config = TrainConfig { prune_to: 1, ..quick() };
+    let config = TrainConfig {
+        prune_to: 1,
+        ..quick()
+    };
     let cancel = CancellationToken::new();
     let refused = train_collection(&corpus(), &encoder(), &config, &NoProgress, &cancel);
     assert_eq!(

@@ -50,23 +50,44 @@ async fn sandbox(retrain: RetrainConfig) -> Sandbox {
     let shutdown = CancellationToken::new();
     let trainer = Trainer::new(jobs.clone(), 0, "flex".to_owned());
     tokio::spawn(transport::serve(listener, trainer, shutdown.clone()));
-    let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    let channel = Channel::from_shared(format!("http://{address}"))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
     let client = TrainerServiceClient::new(channel.clone());
-    Sandbox { client, channel, checkpoints, jobs, shutdown }
+    Sandbox {
+        client,
+        channel,
+        checkpoints,
+        jobs,
+        shutdown,
+    }
 }
 
 fn manual() -> RetrainConfig {
-    RetrainConfig { enabled: false, ..RetrainConfig::default() }
+    RetrainConfig {
+        enabled: false,
+        ..RetrainConfig::default()
+    }
 }
 
 impl Sandbox {
     async fn start(&mut self, request: v1::StartTrainingRequest) -> v1::TrainingJob {
-        self.client.start_training(request).await.unwrap().into_inner().job.unwrap()
+        self.client
+            .start_training(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .job
+            .unwrap()
     }
 
     /// Follows a job to its end; all states that were sent.
     async fn follow(&mut self, id: &str) -> Vec<v1::TrainingJob> {
-        let request = v1::WatchJobRequest { job_id: id.to_owned() };
+        let request = v1::WatchJobRequest {
+            job_id: id.to_owned(),
+        };
         let mut stream = self.client.watch_job(request).await.unwrap().into_inner();
         let mut seen = Vec::new();
         while let Some(message) = stream.message().await.unwrap() {
@@ -79,15 +100,24 @@ impl Sandbox {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_trains_publishes_and_refuses_to_publish_the_same_again() {
     let mut sandbox = sandbox(manual()).await;
-    let request = v1::StartTrainingRequest { synthetic_queries: Some(900), ..Default::default() };
+    let request = v1::StartTrainingRequest {
+        synthetic_queries: Some(900),
+        ..Default::default()
+    };
     let job = sandbox.start(request.clone()).await;
-    assert!(matches!(job.state(), v1::JobState::Queued | v1::JobState::Running));
+    assert!(matches!(
+        job.state(),
+        v1::JobState::Queued | v1::JobState::Running
+    ));
     let seen = sandbox.follow(&job.id).await;
     let last = seen.last().unwrap();
     assert_eq!(last.state(), v1::JobState::Succeeded, "{}", last.message);
     assert_eq!(last.published_version, Some(1), "{}", last.message);
     assert_eq!(last.collections, ["articles"]);
-    assert!(seen.iter().any(|job| job.stage() == v1::JobStage::Views && job.stage_total > 0));
+    assert!(
+        seen.iter()
+            .any(|job| job.stage() == v1::JobStage::Views && job.stage_total > 0)
+    );
     assert!(last.loss.unwrap() > 0.0 && last.ended_at.is_some());
 
     let version = sandbox.checkpoints.load(1).await.unwrap();
@@ -100,58 +130,124 @@ async fn a_job_trains_publishes_and_refuses_to_publish_the_same_again() {
     assert_eq!(manifest.corpus_digest, corpus().corpus_digest);
     assert_eq!(manifest.hyper_parameters["device"], "flex");
     assert_eq!(manifest.hyper_parameters["synthetic_queries"], 900);
-    version.snapshot.load(moerag_model::DeviceKind::Flex).unwrap().check(&version.warmup).unwrap();
+    version
+        .snapshot
+        .load(moerag_model::DeviceKind::Flex)
+        .unwrap()
+        .check(&version.warmup)
+        .unwrap();
 
     let again = sandbox.start(request.clone()).await;
     let last = sandbox.follow(&again.id).await.pop().unwrap();
-    assert_eq!((last.state(), last.published_version), (v1::JobState::Succeeded, None));
-    assert!(last.message.contains("unchanged since version 1"), "{}", last.message);
+    assert_eq!(
+        (last.state(), last.published_version),
+        (v1::JobState::Succeeded, None)
+    );
+    assert!(
+        last.message.contains("unchanged since version 1"),
+        "{}",
+        last.message
+    );
 
-    let forced = sandbox.start(v1::StartTrainingRequest { force: true, ..request }).await;
+    let forced = sandbox
+        .start(v1::StartTrainingRequest {
+            force: true,
+            ..request
+        })
+        .await;
     let last = sandbox.follow(&forced.id).await.pop().unwrap();
-    assert_eq!((last.state(), last.published_version), (v1::JobState::Succeeded, None));
+    assert_eq!(
+        (last.state(), last.published_version),
+        (v1::JobState::Succeeded, None)
+    );
     assert!(last.message.contains("not published"), "{}", last.message);
-    assert_eq!(sandbox.checkpoints.current().await.unwrap().unwrap().version, 1);
+    assert_eq!(
+        sandbox
+            .checkpoints
+            .current()
+            .await
+            .unwrap()
+            .unwrap()
+            .version,
+        1
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cancel_ends_running_and_waiting_jobs() {
     let mut sandbox = sandbox(manual()).await;
-    let request = v1::StartTrainingRequest { synthetic_queries: Some(20_000), ..Default::default() };
+    let request = v1::StartTrainingRequest {
+        synthetic_queries: Some(20_000),
+        ..Default::default()
+    };
     let running = sandbox.start(request.clone()).await;
     let waiting = sandbox.start(request).await;
-    let cancel = v1::CancelJobRequest { job_id: waiting.id.clone() };
-    let job = sandbox.client.cancel_job(cancel).await.unwrap().into_inner().job.unwrap();
+    let cancel = v1::CancelJobRequest {
+        job_id: waiting.id.clone(),
+    };
+    let job = sandbox
+        .client
+        .cancel_job(cancel)
+        .await
+        .unwrap()
+        .into_inner()
+        .job
+        .unwrap();
     assert_eq!(job.state(), v1::JobState::Cancelled);
 
     while sandbox.jobs.get(&running.id).unwrap().progress.is_none() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let asked = Instant::now();
-    let cancel = v1::CancelJobRequest { job_id: running.id.clone() };
+    let cancel = v1::CancelJobRequest {
+        job_id: running.id.clone(),
+    };
     sandbox.client.cancel_job(cancel).await.unwrap();
     let last = sandbox.follow(&running.id).await.pop().unwrap();
     assert_eq!(last.state(), v1::JobState::Cancelled);
-    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    assert!(
+        asked.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        asked.elapsed()
+    );
     assert!(sandbox.checkpoints.current().await.unwrap().is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_requests_get_clear_answers() {
     let mut sandbox = sandbox(manual()).await;
-    let unknown = v1::GetJobRequest { job_id: "no-such-job".into() };
-    assert_eq!(sandbox.client.get_job(unknown).await.unwrap_err().code(), Code::NotFound);
-    let latest = v1::GetJobRequest { job_id: String::new() };
-    assert_eq!(sandbox.client.get_job(latest).await.unwrap_err().code(), Code::NotFound);
-    let bad = v1::StartTrainingRequest { collections: vec!["a b".into()], ..Default::default() };
+    let unknown = v1::GetJobRequest {
+        job_id: "no-such-job".into(),
+    };
+    assert_eq!(
+        sandbox.client.get_job(unknown).await.unwrap_err().code(),
+        Code::NotFound
+    );
+    let latest = v1::GetJobRequest {
+        job_id: String::new(),
+    };
+    assert_eq!(
+        sandbox.client.get_job(latest).await.unwrap_err().code(),
+        Code::NotFound
+    );
+    let bad = v1::StartTrainingRequest {
+        collections: vec!["a b".into()],
+        ..Default::default()
+    };
     let refused = sandbox.client.start_training(bad).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
-    let missing =
-        v1::StartTrainingRequest { collections: vec!["nothing".into()], ..Default::default() };
+    let missing = v1::StartTrainingRequest {
+        collections: vec!["nothing".into()],
+        ..Default::default()
+    };
     let job = sandbox.start(missing).await;
     let last = sandbox.follow(&job.id).await.pop().unwrap();
     assert_eq!(last.state(), v1::JobState::Failed);
-    assert!(last.message.contains("\"nothing\" does not exist"), "{}", last.message);
+    assert!(
+        last.message.contains("\"nothing\" does not exist"),
+        "{}",
+        last.message
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -159,7 +255,9 @@ async fn health_is_up_until_the_drain_begins() {
     let sandbox = sandbox(manual()).await;
     let mut health = HealthClient::new(sandbox.channel.clone());
     for service in ["", "moerag.v1.TrainerService"] {
-        let request = HealthCheckRequest { service: service.into() };
+        let request = HealthCheckRequest {
+            service: service.into(),
+        };
         let reply = health.check(request).await.unwrap().into_inner();
         assert_eq!(reply.status, 1, "{service}: SERVING");
     }
