@@ -38,9 +38,11 @@ pub struct Report {
     pub prior: HeldOutLoss,
     /// Of the trained one.
     pub trained: Option<HeldOutLoss>,
-    /// Share of held-out queries whose type is predicted.
+    /// Share of held-out queries whose type is predicted, question words left out of half of them.
     pub routing_accuracy: Option<f32>,
-    /// The same per type, with the number of queries; `None` for a type without any.
+    /// The same over those that kept their question words.
+    pub routing_accuracy_worded: Option<f32>,
+    /// `routing_accuracy` per type, with the number of queries; `None` for a type without any.
     pub accuracy_by_type: [Option<(f32, usize)>; 8],
     /// Mean gate weight per head.
     pub head_utilization: [f32; NUM_HEADS],
@@ -80,6 +82,11 @@ pub(crate) fn evaluate(
         held_out_loss(&rows, weights, attention, config)
     };
     let (routing_accuracy, accuracy_by_type) = type_accuracy(&rows, subject);
+    let worded: Vec<&TrainingQuery> = rows
+        .iter()
+        .copied()
+        .filter(|row| row.query.bare != row.query.text && row.type_vector == row.vector)
+        .collect();
     Ok(Report {
         held_out: rows.len(),
         prior: losses(prior, &prior_attention)?,
@@ -88,6 +95,7 @@ pub(crate) fn evaluate(
             None => None,
         },
         routing_accuracy,
+        routing_accuracy_worded: type_accuracy(&worded, subject).0,
         accuracy_by_type,
         head_utilization: head_utilization(&attention),
         head_diversity: head_diversity(&attention),
@@ -318,6 +326,10 @@ impl Report {
         put(
             "routing_accuracy".into(),
             self.routing_accuracy.unwrap_or(f32::NAN),
+        );
+        put(
+            "routing_accuracy_worded".into(),
+            self.routing_accuracy_worded.unwrap_or(f32::NAN),
         );
         for (name, accuracy) in QUERY_TYPES.iter().zip(self.accuracy_by_type) {
             put(

@@ -76,6 +76,9 @@ pub(crate) fn fit(
 }
 
 /// The query-type classifier on the pooled vectors; `None` without queries.
+///
+/// Types are uneven, in some corpora fifty to one, and a classifier that never says "temporal" is of
+/// no use to anybody; so rows of rare types are repeated.
 fn fit_types(
     rows: &[&TrainingQuery],
     config: &TrainConfig,
@@ -84,11 +87,20 @@ fn fit_types(
     if dim == 0 {
         return Ok(None);
     }
-    let mut vectors = Array2::zeros((rows.len(), dim));
-    for (mut target, row) in vectors.rows_mut().into_iter().zip(rows) {
+    let mut counts = [0usize; QUERY_TYPES.len()];
+    for row in rows {
+        counts[row.query.query_type] += 1;
+    }
+    let repeats = counts.map(|count| repeats(count, counts.iter().copied().max().unwrap_or(1)));
+    let repeated: Vec<&TrainingQuery> = rows
+        .iter()
+        .flat_map(|row| std::iter::repeat_n(*row, repeats[row.query.query_type]))
+        .collect();
+    let mut vectors = Array2::zeros((repeated.len(), dim));
+    for (mut target, row) in vectors.rows_mut().into_iter().zip(&repeated) {
         target.assign(&ndarray::aview1(&row.type_vector));
     }
-    let labels: Vec<usize> = rows.iter().map(|row| row.query.query_type).collect();
+    let labels: Vec<usize> = repeated.iter().map(|row| row.query.query_type).collect();
     let fitted = LinearClassifier::fit(
         &vectors,
         &labels,
@@ -99,10 +111,29 @@ fn fit_types(
     Ok(Some(fitted))
 }
 
+/// How often rows of a type with `count` of them are used: the root of its rarity, at most six times,
+/// so that a handful of queries does not become the loudest type.
+fn repeats(count: usize, most: usize) -> usize {
+    ((most as f64 / count.max(1) as f64).sqrt().round() as usize).clamp(1, 6)
+}
+
 fn stop_if(cancel: &CancellationToken) -> Result<(), TrainError> {
     if cancel.is_cancelled() {
         Err(TrainError::Cancelled)
     } else {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rare_types_are_repeated_within_bounds() {
+        let cases = [(100, 1), (50, 1), (25, 2), (4, 5), (1, 6), (0, 6)];
+        for (count, expected) in cases {
+            assert_eq!(repeats(count, 100), expected, "{count}");
+        }
     }
 }
