@@ -14,6 +14,7 @@ pub mod load;
 mod passage;
 mod plain;
 mod qdrant;
+mod rank;
 mod spec;
 mod split;
 mod store;

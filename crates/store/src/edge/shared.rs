@@ -16,6 +16,7 @@ use super::snapshot::Snapshot;
 use super::truth::Truth;
 use crate::error::StoreError;
 use crate::passage::{Passage, PassageRef, point_id};
+use crate::rank::{by_score, rounded};
 use crate::store::{Candidate, CandidateQuery};
 use crate::tags::clauses;
 
@@ -160,10 +161,11 @@ impl Shared {
             for (point, score) in &hits {
                 live.extend(self.point(snapshot, *point)?.map(|point| (*score, point)));
             }
-            live.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.at.cmp(&b.1.at)));
-            let cut_is_clear = live
-                .get(n - 1)
-                .is_some_and(|(score, _)| Some(*score) > last);
+            live.sort_unstable_by(|a, b| by_score((a.0, &a.1.at), (b.0, &b.1.at)));
+            let cut_is_clear = match (live.get(n - 1), last) {
+                (Some((score, _)), Some(last)) => rounded(*score) > rounded(last),
+                _ => false,
+            };
             if hits.len() < limit || cut_is_clear || limit >= MAX_FETCH {
                 live.truncate(n);
                 return Ok(live.into_iter().map(|(_, point)| point).collect());

@@ -1,8 +1,10 @@
 //! What a router remembers of a collection, and how collections are made and dropped.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError};
 
+use arc_swap::ArcSwapOption;
 use moerag_retrieve::KeyBlock;
 use qdrant_client::qdrant::{
     CreateAliasBuilder, CreateCollection, CreateFieldIndexCollection, Distance, FieldType,
@@ -32,6 +34,10 @@ pub(super) struct Handle {
     pub(super) spec: CollectionSpec,
     /// Locked by every write, so that the writes of one router follow each other.
     pub(super) stats: Mutex<stats::State>,
+    /// Statistics as searches get them.
+    pub(super) latest: ArcSwapOption<stats::Latest>,
+    /// True while they are brought up to date.
+    pub(super) refreshing: AtomicBool,
     /// Keys by point id, which stands for one revision of one passage: they never go stale.
     pub(super) keys: Cache<u128, Arc<KeyBlock>, KeyBytes>,
 }
@@ -69,6 +75,8 @@ impl QdrantStore {
             names,
             spec,
             stats: Mutex::default(),
+            latest: ArcSwapOption::empty(),
+            refreshing: AtomicBool::new(false),
             keys: Cache::with_weighter((bytes / 12_000) as usize, bytes, KeyBytes),
         });
         let mut known = self.handles.write().unwrap_or_else(PoisonError::into_inner);
@@ -118,10 +126,7 @@ impl QdrantStore {
 
     async fn stored_spec(&self, name: &str) -> Result<Option<CollectionSpec>, StoreError> {
         let id = schema::named_id("spec", name);
-        let found = self
-            .remote
-            .get(&schema::meta(&self.options.prefix), vec![id], &[SPEC])
-            .await?;
+        let found = self.remote.get(&self.meta, vec![id], &[SPEC]).await?;
         let Some(point) = found.first() else {
             return Ok(None);
         };
@@ -141,11 +146,11 @@ impl QdrantStore {
         {
             check::same_spec(name, &stored, spec)?;
             let handle = self.remember(name, names, stored);
-            let _writing = handle.stats.lock().await;
-            return self.finish_interrupted(&handle).await;
+            let mut state = handle.stats.lock().await;
+            return self.finish_interrupted(&handle, &mut state).await;
         }
         let names = Names::new(&self.options.prefix, name, &spec.space);
-        let meta = schema::meta(&self.options.prefix);
+        let meta = self.meta.clone();
         self.create(bare(&meta)).await?;
         self.create(bare(&names.documents)).await?;
         self.create(passages(&names.points, spec)).await?;
@@ -236,7 +241,7 @@ impl QdrantStore {
             self.remote.call("delete_collection", drop).await?;
         }
         let ids = ["spec", "stats"].map(|kind| schema::named_id(kind, name));
-        let meta = schema::meta(&self.options.prefix);
+        let meta = self.meta.clone();
         self.remote
             .delete(&meta, super::ops::by_ids(ids.to_vec()))
             .await?;

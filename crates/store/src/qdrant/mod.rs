@@ -71,8 +71,10 @@ impl Default for QdrantOptions {
 
 /// Passage store on a Qdrant server; any number of processes may use it.
 pub struct QdrantStore {
-    remote: Remote,
+    remote: Arc<Remote>,
     options: QdrantOptions,
+    /// Server collection with specs and statistics.
+    meta: String,
     handles: RwLock<HashMap<String, Arc<Handle>>>,
 }
 
@@ -87,10 +89,12 @@ impl QdrantStore {
         api_key: Option<&str>,
         options: QdrantOptions,
     ) -> Result<Self, StoreError> {
-        let remote = Remote::new(url, api_key, &options)?;
+        let remote = Arc::new(Remote::new(url, api_key, &options)?);
+        let meta = schema::meta(&options.prefix);
         Ok(Self {
             remote,
             options,
+            meta,
             handles: RwLock::default(),
         })
     }
@@ -105,6 +109,10 @@ impl QdrantStore {
 
     async fn info(&self, name: &str) -> Result<CollectionInfo, StoreError> {
         let handle = self.handle(name).await?;
+        let stats = self
+            .book(&handle)
+            .current(&mut *handle.stats.lock().await)
+            .await?;
         let marks = self.all_marks(&handle).await?;
         let pairs = marks
             .iter()
@@ -115,7 +123,7 @@ impl QdrantStore {
             documents: marks.len() as u64,
             passages: marks.iter().map(|mark| u64::from(mark.passages)).sum(),
             corpus_digest: corpus_digest(pairs),
-            stats_digest: self.stats(name).await?.digest(),
+            stats_digest: stats.digest(),
         })
     }
 }
@@ -231,10 +239,7 @@ impl PassageStore for QdrantStore {
 
     async fn stats(&self, collection: &str) -> Result<Arc<CorpusStats>, StoreError> {
         let handle = self.handle(collection).await?;
-        let mut state = handle.stats.lock().await;
-        self.book(collection, &handle.names)
-            .current(&mut state)
-            .await
+        self.seen(collection, self.latest(&handle).await)
     }
 
     async fn health(&self) -> Result<(), StoreError> {

@@ -19,6 +19,7 @@ use super::{MARK_FIELDS, QdrantStore, ops};
 use crate::edge::snapshot::{cursor, parse_cursor};
 use crate::error::StoreError;
 use crate::passage::{Passage, PassageRef, point_id};
+use crate::rank::{by_score, rounded};
 use crate::store::{Candidate, CandidateQuery, ScrollPage};
 use crate::tags::{Clause, Clauses, DOCUMENT_FIELD, clauses};
 use moerag_retrieve::PassageFeatures;
@@ -49,9 +50,17 @@ impl QdrantStore {
         let filter = server_filter(&clauses);
         let mut limit = (query.n + query.n / 8 + 16) as u64;
         loop {
-            let mut queries = vec![request(query.vector.clone().into(), DENSE, &filter, limit)];
+            let alias = handle.names.alias.as_str();
+            let mut queries = vec![request(
+                alias,
+                query.vector.clone().into(),
+                DENSE,
+                &filter,
+                limit,
+            )];
             if !query.sparse.is_empty() {
                 queries.push(request(
+                    alias,
                     query.sparse.clone().into(),
                     LEXICAL,
                     &filter,
@@ -59,7 +68,7 @@ impl QdrantStore {
                 ));
             }
             // Through the alias, in one round trip for both lists.
-            let lists = self.remote.query(&handle.names.alias, &queries).await?;
+            let lists = self.remote.query(alias, &queries).await?;
             let lists = lists.ok_or_else(|| self.forget(&handle.name))?;
             let mut clear = true;
             let mut found = Vec::new();
@@ -71,13 +80,12 @@ impl QdrantStore {
                 hits.retain(|hit| at == 0 || hit.score > 0.0);
                 let mut hits = newest(hits);
                 hits.sort_unstable_by(|a, b| {
-                    b.score
-                        .total_cmp(&a.score)
-                        .then_with(|| a.candidate.at.cmp(&b.candidate.at))
+                    by_score((a.score, &a.candidate.at), (b.score, &b.candidate.at))
                 });
-                let cut_is_clear = hits
-                    .get(query.n - 1)
-                    .is_some_and(|hit| Some(hit.score) > last);
+                let cut_is_clear = match (hits.get(query.n - 1), last) {
+                    (Some(hit), Some(last)) => rounded(hit.score) > rounded(last),
+                    _ => false,
+                };
                 clear &= fetched < limit || cut_is_clear;
                 hits.truncate(query.n);
                 found.extend(hits);
@@ -259,8 +267,15 @@ impl QdrantStore {
 }
 
 /// One list of a search.
-fn request(query: Query, using: &str, filter: &Filter, limit: u64) -> QueryPoints {
+fn request(
+    collection: &str,
+    query: Query,
+    using: &str,
+    filter: &Filter,
+    limit: u64,
+) -> QueryPoints {
     QueryPoints {
+        collection_name: collection.to_owned(),
         query: Some(query),
         using: Some(using.to_owned()),
         filter: Some(filter.clone()),

@@ -48,11 +48,7 @@ impl QdrantStore {
         while !documents.is_empty() {
             let rest = documents.split_off(documents.len().min(ROUND));
             let round = std::mem::replace(&mut documents, rest);
-            let done = self.put_round(handle, &mut stats, round).await;
-            if done.is_err() {
-                stats.doubt();
-            }
-            done?;
+            self.put_round(handle, &mut stats, round).await?;
         }
         Ok(())
     }
@@ -73,8 +69,9 @@ impl QdrantStore {
         if documents.is_empty() {
             return Ok(());
         }
-        let book = self.book(&handle.name, &handle.names);
+        let book = self.book(handle);
         let weights = book.rough(stats).await?;
+        let before = stats.begin_write();
         let mut change = Change::default();
         let mut repeated = false;
         for document in &documents {
@@ -157,9 +154,8 @@ impl QdrantStore {
         self.forget_lost(handle, &lost, &written).await?;
         self.finish(handle, &mine).await?;
         if lost.is_empty() && !repeated {
-            book.record(stats, change).await
+            book.record(stats, before, change).await
         } else {
-            stats.doubt();
             book.invalidate().await
         }
     }
@@ -253,14 +249,9 @@ impl QdrantStore {
                     .push((mark.document_id.clone(), mark.revision.clone()));
                 deleted += 1;
             }
-            let deleted = self.delete_steps(handle, &marks).await;
-            if deleted.is_err() {
-                stats.doubt();
-            }
-            deleted?;
-            self.book(&handle.name, &handle.names)
-                .record(&mut stats, change)
-                .await?;
+            let before = stats.begin_write();
+            self.delete_steps(handle, &marks).await?;
+            self.book(handle).record(&mut stats, before, change).await?;
         }
         Ok(deleted)
     }
@@ -285,7 +276,11 @@ impl QdrantStore {
     }
 
     /// Carries writes and deletions to their end that a router did not finish.
-    pub(super) async fn finish_interrupted(&self, handle: &Handle) -> Result<(), StoreError> {
+    pub(super) async fn finish_interrupted(
+        &self,
+        handle: &Handle,
+        stats: &mut State,
+    ) -> Result<(), StoreError> {
         let open = Filter::must_not([Condition::matches(STATE, MarkState::Done.name().to_owned())]);
         let mut marks = Vec::new();
         self.remote
@@ -294,6 +289,10 @@ impl QdrantStore {
                 Ok(())
             })
             .await?;
+        if marks.is_empty() {
+            return Ok(());
+        }
+        stats.begin_write();
         for mark in marks {
             tracing::info!(
                 document = mark.document_id,
@@ -304,7 +303,7 @@ impl QdrantStore {
                 MarkState::Written | MarkState::Done => self.finish(handle, &[mark]).await?,
             }
         }
-        Ok(())
+        self.book(handle).invalidate().await
     }
 
     /// The commit marks of documents, by document id.
