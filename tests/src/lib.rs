@@ -46,7 +46,7 @@ pub fn binary(name: &str) -> Result<PathBuf> {
 /// # Errors
 /// When they are not there; names the remedy.
 pub fn encoder_dir() -> Result<PathBuf> {
-    let dir = moerag_encoder::default_dir();
+    let dir = moerag_encoder::default_dir()?;
     if !dir.join("model.safetensors").exists() {
         bail!(
             "no encoder in {}; fetch it: moerag model fetch",
@@ -269,7 +269,8 @@ pub async fn wait_until_serving(url: &str) -> Result<()> {
     use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
     let until = Instant::now() + START;
     loop {
-        if let Ok(mut client) = HealthClient::connect(url.to_owned()).await {
+        if let Ok(channel) = connect(url).await {
+            let mut client = HealthClient::new(channel);
             let reply = client
                 .check(HealthCheckRequest {
                     service: String::new(),

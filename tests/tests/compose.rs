@@ -104,7 +104,8 @@ fn ports_are_those_of_the_defaults_and_files_exist() {
         );
     }
     // Variables of the volumes: what is mounted is what the service is told.
-    for volume in ["checkpoints:/data/checkpoints"] {
+    {
+        let volume = "checkpoints:/data/checkpoints";
         assert!(compose.contains(volume));
     }
 }

@@ -66,7 +66,7 @@ fn embeddings_agree_over_devices() {
             }
             Err(error) => panic!("{kind}: {error}"),
         };
-        let encoded = encoder.encode(&texts, &EncodeOptions::default()).unwrap();
+        let encoded = encoder.encode(&texts, &EncodeOptions::passage()).unwrap();
         let vectors: Vec<Vec<f32>> = encoded.into_iter().map(|e| e.vector).collect();
         let reference = reference.get_or_insert_with(|| vectors.clone());
         for (a, b) in reference.iter().flatten().zip(vectors.iter().flatten()) {

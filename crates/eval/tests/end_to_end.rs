@@ -152,9 +152,15 @@ async fn every_method_is_scored_from_documents_alone() {
     let back: Report = serde_json::from_str(&text).unwrap();
     // Not equal: the last digit of a number may change on its way through JSON.
     let (read, made) = (&back.sets["village"], report);
-    assert_eq!((read.n_queries, &read.served, &read.weights_digest), (12, &made.served, &made.weights_digest));
+    assert_eq!(
+        (read.n_queries, &read.served, &read.weights_digest),
+        (12, &made.served, &made.weights_digest)
+    );
     for (method, metrics) in &made.methods {
-        assert!((read.methods[method].ndcg_at_10 - metrics.ndcg_at_10).abs() < 1e-9, "{method}");
+        assert!(
+            (read.methods[method].ndcg_at_10 - metrics.ndcg_at_10).abs() < 1e-9,
+            "{method}"
+        );
     }
 }
 
