@@ -31,7 +31,7 @@ pub struct Mixture {
     log_alpha: Param<Tensor<1>>,
 }
 
-/// What a forward pass gives. Masked candidates have scores of about [`MASKED`] and attention 0.
+/// What a forward pass gives. Masked candidates have scores of about -1e9 and attention 0.
 #[derive(Debug, Clone)]
 pub struct MixtureOutput {
     /// `ln A`, `[batch, n]`.

@@ -1,6 +1,6 @@
 //! Retrieval mathematics shared by serving, training and evaluation.
 //!
-//! The path of a query: [`QueryFeatures`] -> candidates (a store, or [`MemIndex`]) -> [`prune`] ->
+//! The path of a query: [`QueryFeatures`] -> candidates (a store, or [`MemIndex`]) -> [`prune()`] ->
 //! [`Views::compute`] -> z-scores -> [`gate_inputs`]. There is one implementation of every view, so
 //! that a head meets in serving exactly the numbers it was trained on (invariant 4 of DESIGN.md).
 //! The definitions of the views are those of RECIPE.md. Plain `f32`, no tensor library, no threads:

@@ -36,7 +36,7 @@ pub(crate) fn print(text: &str) -> Result<()> {
     }
 }
 
-/// [`print`] with a line break at the end.
+/// [`print()`] with a line break at the end.
 pub(crate) fn line(text: &str) -> Result<()> {
     print(&format!("{text}\n"))
 }
