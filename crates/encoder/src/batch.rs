@@ -64,6 +64,7 @@ mod tests {
         let lengths: Vec<usize> = (0..500).map(|i| 2 + (i * 97) % 255).collect();
         let batches = cut(texts(&lengths), 2);
         let mut seen: Vec<usize> = Vec::new();
+        let mut padded = 0;
         for batch in &batches {
             let longest = batch
                 .iter()
@@ -71,13 +72,12 @@ mod tests {
                 .max()
                 .unwrap_or(0);
             assert!(longest * batch.len() <= MOST_TOKENS);
-            let used: usize = batch.iter().map(|item| item.text.ids.len()).sum();
-            assert!(
-                batch.len() == 1 || used * 10 >= longest * batch.len() * 8,
-                "padding"
-            );
+            padded += longest * batch.len();
             seen.extend(batch.iter().map(|item| item.index));
         }
+        // Over the whole request: the last batch, of the shortest texts, may pad more.
+        let used: usize = lengths.iter().sum();
+        assert!(used * 10 >= padded * 9, "{used} of {padded} padded tokens");
         seen.sort_unstable();
         assert_eq!(seen, (0..500).collect::<Vec<_>>());
     }
