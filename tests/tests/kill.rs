@@ -101,7 +101,10 @@ async fn acknowledged_documents_survive_kill_9_and_none_is_half() {
     let mut acknowledged: BTreeMap<String, u32> = BTreeMap::new();
     let (mut lost_in_flight, mut first) = (0, 0);
     for round in 0..=ROUNDS {
-        let (mut process, url) = sandbox.router(&[]).unwrap();
+        // Small batches: many acknowledgements, so that a kill often falls right behind one.
+        let (mut process, url) = sandbox
+            .router_with(&[], &[("MOERAG_INGEST__BATCH_DOCUMENTS", "4")])
+            .unwrap();
         wait_until_serving(&url).await.unwrap();
         let channel = connect(&url).await.unwrap();
         let documents = stored(&channel).await;
@@ -141,7 +144,7 @@ async fn acknowledged_documents_survive_kill_9_and_none_is_half() {
             break;
         }
         let ingest = tokio::spawn(ingest_until_killed(channel, first));
-        tokio::time::sleep(Duration::from_millis(random.random_range(50..1500))).await;
+        tokio::time::sleep(Duration::from_millis(random.random_range(50..2500))).await;
         process.kill().unwrap();
         let new = ingest.await.unwrap();
         first += new.len() + 40;
