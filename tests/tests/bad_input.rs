@@ -8,7 +8,7 @@ use moerag_proto::v1::corpus_service_client::CorpusServiceClient;
 use moerag_proto::v1::model_service_client::ModelServiceClient;
 use moerag_proto::v1::router_service_client::RouterServiceClient;
 use moerag_proto::v1::{
-    AttendRequest, DocumentStatus, Filter, FilterCondition, GetActiveModelRequest,
+    AttendRequest, AttendResponse, DocumentStatus, Filter, FilterCondition, GetActiveModelRequest,
     GetCollectionRequest, ModelSource, PinVersionRequest, ReloadModelRequest,
 };
 use moerag_tests::{
@@ -159,6 +159,44 @@ async fn bad_requests_name_their_fields_and_the_router_goes_on() {
         .into_inner();
     assert!(!reply.passages.is_empty());
     assert!(process.exited().unwrap().is_none());
+    assert!(!process.log().contains("panicked"), "{}", process.log());
+}
+
+/// An `AttendRequest` whose query may be any bytes, which the generated type cannot hold.
+#[derive(Clone, PartialEq, prost::Message)]
+struct RawQuery {
+    #[prost(bytes = "vec", tag = "1")]
+    query: Vec<u8>,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invalid_utf8_names_its_field() {
+    let sandbox = Sandbox::new().unwrap();
+    let (process, _, channel) = serving(&sandbox).await;
+    ingest(&channel, COLLECTION, texts::documents(5))
+        .await
+        .unwrap();
+    let mut raw = tonic::client::Grpc::new(channel.clone());
+    raw.ready().await.unwrap();
+    let codec = tonic_prost::ProstCodec::<RawQuery, AttendResponse>::default();
+    let path = "/moerag.v1.RouterService/Attend".parse().unwrap();
+    let request = RawQuery {
+        query: b"caf\xe9 au lait".to_vec(),
+    };
+    let status = raw
+        .unary(tonic::Request::new(request), path, codec)
+        .await
+        .unwrap_err();
+    println!("invalid UTF-8: {status}");
+    // INTERNAL is what gRPC prescribes for a message that cannot be parsed.
+    assert_eq!(status.code(), Code::Internal, "{status}");
+    for name in ["query", "UTF-8"] {
+        assert!(status.message().contains(name), "{status}");
+    }
+    RouterServiceClient::new(channel)
+        .attend(query("rotating lamp"))
+        .await
+        .unwrap();
     assert!(!process.log().contains("panicked"), "{}", process.log());
 }
 
