@@ -16,6 +16,9 @@ use crate::linalg::dot;
 
 /// Query rows are handled in groups of this many, one group per vector accumulator.
 pub(crate) const LANES: usize = 16;
+/// Rows of a query at most. A product of so few is quick without the matrix kernel, whose threads
+/// would spin beside the query's own (FEASIBILITY.md: `MATMUL_NUM_THREADS`).
+const FEW_ROWS: usize = 64;
 /// Sums for the low and the high half of a byte of sign bits, one row per value.
 type ByteTable = [[f32; LANES]; 32];
 
@@ -82,7 +85,16 @@ impl TokenCodec {
 
     /// Rotates rows `[n, d]`.
     pub fn rotate(&self, x: ArrayView2<'_, f32>) -> Array2<f32> {
-        x.dot(&*self.rotation)
+        if x.nrows() > FEW_ROWS {
+            return x.dot(&*self.rotation);
+        }
+        let mut rotated = Array2::zeros(x.raw_dim());
+        for (mut out, row) in rotated.rows_mut().into_iter().zip(x.rows()) {
+            for (weight, axis) in row.iter().zip(self.rotation.rows()) {
+                out.scaled_add(*weight, &axis);
+            }
+        }
+        rotated
     }
 
     /// Rotates one vector `[d]` back.
