@@ -71,7 +71,10 @@ async fn until(what: &str, channel: &Channel, expected: bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_vanishing_qdrant_is_unavailable_and_nothing_is_lost() {
-    let Ok(server) = std::env::var("QDRANT_TEST_URL") else {
+    let Some(server) = std::env::var("QDRANT_TEST_URL")
+        .ok()
+        .filter(|url| !url.is_empty())
+    else {
         println!("SKIPPED: set QDRANT_TEST_URL to a Qdrant server's gRPC address");
         return;
     };
