@@ -23,6 +23,7 @@ pub fn request(collection: &str, weights: CollectionWeights, space: &str) -> Pub
     let update = CollectionUpdate {
         weights,
         status: CollectionStatus::Trained,
+        lsi: None,
         corpus_digest: "test".to_owned(),
         stats_digest: "test".to_owned(),
         metrics: BTreeMap::new(),

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use moerag_model::{
-    AttendInput, Attention, CollectionModel, CollectionWeights, DeviceKind, Example, HEADS, LEVELS,
-    NUM_HEADS, QUERY_TYPES, Routing, argmax, evaluate_weights,
+    ALL_HEADS, AttendInput, Attention, CollectionModel, CollectionWeights, DeviceKind, Example,
+    HEADS, LEVELS, QUERY_TYPES, Routing, argmax, evaluate_weights,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -45,7 +45,7 @@ pub struct Report {
     /// `routing_accuracy` per type, with the number of queries; `None` for a type without any.
     pub accuracy_by_type: [Option<(f32, usize)>; 8],
     /// Mean gate weight per head.
-    pub head_utilization: [f32; NUM_HEADS],
+    pub head_utilization: [f32; ALL_HEADS.len()],
     /// How differently the heads see the candidates.
     pub head_diversity: HeadDiversity,
 }
@@ -221,8 +221,8 @@ fn type_accuracy(rows: &[&TrainingQuery], weights: &CollectionWeights) -> TypeAc
 
 /// Mean gate weight per head over queries; zeros without any.
 #[must_use]
-pub fn head_utilization(attention: &[Attention]) -> [f32; NUM_HEADS] {
-    let mut mean = [0.0; NUM_HEADS];
+pub fn head_utilization(attention: &[Attention]) -> [f32; ALL_HEADS.len()] {
+    let mut mean = [0.0; ALL_HEADS.len()];
     for query in attention {
         for (m, weight) in mean.iter_mut().zip(&query.head_weights) {
             *m += weight / attention.len() as f32;
@@ -237,15 +237,18 @@ pub fn head_diversity(attention: &[Attention]) -> HeadDiversity {
     let (mut spearman, mut overlap, mut pairs) = (0.0f64, 0.0f64, 0u32);
     let usable = attention.iter().filter(|query| query.mixture.len() > 1);
     for query in usable.take(DIVERSITY_QUERIES) {
-        // The softmax keeps the order, so ranks of attentions are ranks of logits.
-        let ranks: Vec<Vec<f64>> = query
+        // A head without attention is not there: feedback without a latent space.
+        let heads: Vec<&[f32]> = query
             .head_attn
             .iter()
-            .map(|head| fractional_ranks(head))
+            .map(Vec::as_slice)
+            .filter(|head| head.iter().any(|attn| *attn > 0.0))
             .collect();
+        // The softmax keeps the order, so ranks of attentions are ranks of logits.
+        let ranks: Vec<Vec<f64>> = heads.iter().map(|head| fractional_ranks(head)).collect();
         for a in 0..ranks.len() {
             for b in a + 1..ranks.len() {
-                let shared = query.head_attn[a].iter().zip(&query.head_attn[b]);
+                let shared = heads[a].iter().zip(heads[b]);
                 overlap += shared.map(|(x, y)| f64::from(x.min(*y))).sum::<f64>();
                 spearman += correlation(&ranks[a], &ranks[b]);
                 pairs += 1;

@@ -1,6 +1,7 @@
 //! A version in the making: the new collections over those of the current version.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use moerag_model::{ModelSnapshot, Warmup};
@@ -49,6 +50,9 @@ impl Draft {
                 match base.manifest.collections.remove(&name) {
                     Some(entry) if fits => {
                         draft.snapshot.collections.insert(name.clone(), weights);
+                        if let Some(basis) = base.snapshot.lsi.remove(&name) {
+                            draft.snapshot.lsi.insert(name.clone(), basis);
+                        }
                         draft.collections.insert(name.clone(), entry);
                         draft.carried.push(name);
                     }
@@ -66,6 +70,9 @@ impl Draft {
                 .snapshot
                 .collections
                 .insert(name.clone(), update.weights.clone());
+            if let Some(basis) = &update.lsi {
+                draft.snapshot.lsi.insert(name.clone(), Arc::clone(basis));
+            }
             draft.collections.insert(
                 name.clone(),
                 CollectionManifest {

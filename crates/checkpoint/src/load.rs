@@ -14,7 +14,7 @@ use crate::version::{file_path, version_name};
 
 /// Largest manifest read.
 const MAX_MANIFEST: u64 = 16 << 20;
-/// Largest file of weights read: a collection has some 40 KB.
+/// Largest file of weights read: a collection has some 40 KB, and up to 6 MB of latent space.
 const MAX_MODEL: u64 = 1 << 30;
 /// Largest file of warm-up queries read.
 const MAX_WARMUP: u64 = 256 << 20;

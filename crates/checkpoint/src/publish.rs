@@ -2,8 +2,9 @@
 //! invariant 5). Moving `CURRENT.json` by hand and garbage collection are in `admin.rs`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use moerag_model::{CollectionWeights, ViewConfig, WarmupCase};
+use moerag_model::{CollectionWeights, LsiBasis, ViewConfig, WarmupCase};
 use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use crate::draft::{Draft, Files};
@@ -24,6 +25,8 @@ pub(crate) const ATTEMPTS: usize = 16;
 pub struct CollectionUpdate {
     /// The weights; the prior's with the collection's statistics for a fallback.
     pub weights: CollectionWeights,
+    /// The collection's latent space; `None` for one that is too small.
+    pub lsi: Option<Arc<LsiBasis>>,
     /// Whether training beat the prior.
     pub status: CollectionStatus,
     /// sha256 of the sorted (document_id, revision), hex.

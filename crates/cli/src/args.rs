@@ -205,12 +205,18 @@ pub(crate) struct Eval {
     /// Directory for evaluation_results.json, per_query.jsonl and report.md
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
-    /// Methods to score [default: bm25,dense,rrf,token,prior,single_head,moe]
+    /// Methods to score [default: all]
     #[arg(long, value_delimiter = ',', value_name = "METHOD")]
     pub(crate) methods: Vec<String>,
     /// Seed of everything random
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) seed: u64,
+    /// Train each set with this many seeds and give the mean
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=20))]
+    pub(crate) seeds: u64,
+    /// Keep the ingested sets here, so that a later run need not encode them again
+    #[arg(long, value_name = "DIR")]
+    pub(crate) stores: Option<PathBuf>,
     /// Score a seeded sample of this many queries of each set
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) queries: Option<u64>,

@@ -2,18 +2,22 @@
 //! real router library, trained on its documents alone, every method scored from the same
 //! candidates and view matrix.
 
+mod bootstrap;
 mod dataset;
 mod error;
 mod methods;
 mod metrics;
+mod render;
 mod report;
 mod run;
 mod scoring;
+mod seeds;
 
+pub use bootstrap::{Deltas, Interval};
 pub use dataset::{Dataset, Entry, JudgedQuery};
 pub use error::EvalError;
 pub use methods::Method;
 pub use metrics::{COLUMNS, Metrics, judge};
-pub use report::{HeadDiversity, HeldOutLoss, QueryReport, Report, Seconds, SetReport};
+pub use report::{HeadDiversity, HeldOutLoss, QueryReport, Report, Seconds, SetReport, TypeReport};
 pub use run::{EvalOptions, EvalProgress, Evaluation, run};
 pub use trainer_worker::TrainConfig;

@@ -29,19 +29,23 @@ pub enum Method {
     Prior,
     /// One linear head over all views, trained on the same synthetic queries without the prior term.
     SingleHead,
-    /// The mixture as it is served: the trained weights, or the prior's after a fallback.
+    /// The mixture without its feedback head.
+    MoeNoFeedback,
+    /// The mixture as it is served: the trained weights, or the prior's after a fallback, and
+    /// feedback where the collection has a latent space.
     Moe,
 }
 
 impl Method {
     /// All of them, in the order of the tables.
-    pub const ALL: [Method; 7] = [
+    pub const ALL: [Method; 8] = [
         Method::Bm25,
         Method::Dense,
         Method::Rrf,
         Method::Token,
         Method::Prior,
         Method::SingleHead,
+        Method::MoeNoFeedback,
         Method::Moe,
     ];
 
@@ -55,6 +59,7 @@ impl Method {
             Method::Token => "token",
             Method::Prior => "prior",
             Method::SingleHead => "single_head",
+            Method::MoeNoFeedback => "moe_no_feedback",
             Method::Moe => "moe",
         }
     }
@@ -101,6 +106,8 @@ pub(crate) struct Scored<'a> {
     pub(crate) z: ArrayView2<'a, f32>,
     /// Attention of the untrained mixture, `[m]`.
     pub(crate) prior: &'a [f32],
+    /// Attention of the served mixture before feedback, `[m]`.
+    pub(crate) moe_no_feedback: &'a [f32],
     /// Attention of the served mixture, `[m]`.
     pub(crate) moe: &'a [f32],
     /// Weights of the single head, `[views]`; none if it was not trained.
@@ -132,6 +139,7 @@ impl Scored<'_> {
             }
             Method::Token => survivors(self.maxsim),
             Method::Prior => survivors(self.prior),
+            Method::MoeNoFeedback => survivors(self.moe_no_feedback),
             Method::Moe => survivors(self.moe),
             Method::SingleHead => self.single_head.map_or_else(Vec::new, |weights| {
                 let scores: Vec<f32> = self
@@ -169,6 +177,7 @@ mod tests {
             maxsim: &[0.2, 0.3, 0.1],
             z: z.view(),
             prior: &[0.3, 0.3, 0.4],
+            moe_no_feedback: &[0.2, 0.7, 0.1],
             moe: &[0.1, 0.7, 0.2],
             single_head: Some(&[0.1, 1.0]),
         };
@@ -177,6 +186,7 @@ mod tests {
         assert_eq!(scored.rank(Method::Bm25), [1, 2, 0, 3]);
         assert_eq!(scored.rank(Method::Token), [1, 0, 2]);
         assert_eq!(scored.rank(Method::Prior), [2, 0, 1]);
+        assert_eq!(scored.rank(Method::MoeNoFeedback), [1, 0, 2]);
         assert_eq!(scored.rank(Method::Moe), [1, 2, 0]);
         assert_eq!(scored.rank(Method::SingleHead), [1, 0, 2]);
         // Ranks (dense, bm25): 0 -> 1, 3; 1 -> 4, 1; 2 -> 2, 2; 3 -> 3, 4.

@@ -83,6 +83,22 @@ impl Metrics {
     }
 }
 
+impl Metrics {
+    /// Sample standard deviation of each metric; zeros for fewer than two.
+    #[must_use]
+    pub fn sd(all: &[Metrics]) -> Metrics {
+        let mean = Metrics::mean(all).values();
+        let mut sum = [0.0; 6];
+        for metrics in all {
+            for ((sum, value), mean) in sum.iter_mut().zip(metrics.values()).zip(mean) {
+                *sum += (value - mean).powi(2);
+            }
+        }
+        let n = all.len().saturating_sub(1).max(1) as f64;
+        Metrics::from_values(sum.map(|sum| (sum / n).sqrt()))
+    }
+}
+
 /// Judges one ranking (best first, each id once).
 #[must_use]
 pub fn judge(ranking: &[&str], gold: &HashSet<String>, skipped: &HashSet<String>) -> Metrics {

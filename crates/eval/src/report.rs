@@ -1,18 +1,18 @@
 //! What an evaluation found, for people and for machines.
 //!
 //! The JSON has the shape of the contract in DESIGN.md section 6. Fields that this version does not
-//! compute (deltas with intervals, per-type figures, the routing ablations) are absent, not zero.
+//! compute (the routing ablations) are absent, not zero.
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use serde::{Deserialize, Serialize};
 
+use crate::bootstrap::{self, Deltas};
 use crate::error::EvalError;
 use crate::methods::Method;
-use crate::metrics::{COLUMNS, Metrics};
+use crate::metrics::Metrics;
 
 /// All of an evaluation: `evaluation_results.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,8 +22,14 @@ pub struct Report {
     /// Mean over the sets, per method.
     #[serde(rename = "macro")]
     pub macro_mean: BTreeMap<String, Metrics>,
+    /// `moe` minus every other method over the mean of the sets: low end, mean and high end of the
+    /// 95 % interval, by `moe-METHOD` and metric.
+    #[serde(default)]
+    pub macro_deltas: BTreeMap<String, Deltas>,
     /// Seed of everything random.
     pub seed: u64,
+    /// Trainings of each set, with as many seeds from `seed` on.
+    pub seeds: u64,
     /// Device of encoder and model.
     pub device: String,
     /// Encoder of all vectors.
@@ -52,10 +58,20 @@ pub struct SetReport {
     pub n_gold_not_in_corpus: usize,
     /// Entries that the router refused (its reasons are in the log); gold among them counts as missed.
     pub n_refused_passages: usize,
-    /// Passages that are longer than the encoder reads: whole for BM25, cut for vectors.
+    /// Passages that are longer than the encoder reads: whole for BM25, cut for vectors. Of those
+    /// that this run encoded; a kept store may have had others.
     pub n_truncated_passages: usize,
     /// Metrics per method.
     pub methods: BTreeMap<String, Metrics>,
+    /// `moe` minus every other method, as in [`Report::macro_deltas`].
+    #[serde(default)]
+    pub deltas: BTreeMap<String, Deltas>,
+    /// Standard deviation over the seeds of each method's metrics; absent for one seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed_sd: Option<BTreeMap<String, Metrics>>,
+    /// Metrics of the queries of each predicted type.
+    #[serde(default)]
+    pub per_type: BTreeMap<String, TypeReport>,
     /// Which weights serve the collection: `trained` or `fallback_prior`.
     pub served: String,
     /// Why the prior serves, if it does.
@@ -75,6 +91,15 @@ pub struct SetReport {
     pub weights_digest: String,
     /// Wall time per stage.
     pub seconds: Seconds,
+}
+
+/// The queries of one predicted type.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct TypeReport {
+    /// How many.
+    pub n_queries: usize,
+    /// Metrics per method.
+    pub methods: BTreeMap<String, Metrics>,
 }
 
 /// How differently the heads see the candidates; 0: all agree.
@@ -111,7 +136,7 @@ pub struct Seconds {
 }
 
 /// One line of `per_query.jsonl`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct QueryReport {
     /// Name of the set.
     pub set: String,
@@ -136,8 +161,8 @@ pub struct QueryReport {
 }
 
 impl Report {
-    /// Fills in the mean over the sets.
-    pub(crate) fn finish(&mut self, methods: &[Method]) {
+    /// Fills in what follows from the queries of all sets: means, differences, types.
+    pub(crate) fn finish(&mut self, methods: &[Method], queries: &[QueryReport]) {
         self.macro_mean = methods
             .iter()
             .map(|method| {
@@ -148,25 +173,15 @@ impl Report {
                 (method.name().to_owned(), Metrics::mean(of_sets))
             })
             .collect();
-    }
-
-    /// The figures as tables for a terminal.
-    #[must_use]
-    pub fn tables(&self) -> String {
-        let mut out = String::new();
-        for (name, set) in &self.sets {
-            out.push_str(&format!("\n{name}: {}\n", set.summary()));
-            out.push_str(&format!("{}\n", metrics_table(&set.methods)));
-            out.push_str(&set.details());
+        // Queries come set by set.
+        let by_set: Vec<&[QueryReport]> = queries.chunk_by(|a, b| a.set == b.set).collect();
+        for queries in &by_set {
+            if let Some(set) = queries.first().and_then(|q| self.sets.get_mut(&q.set)) {
+                set.deltas = bootstrap::deltas(&[queries], self.seed);
+                set.per_type = per_type(methods, queries);
+            }
         }
-        if self.sets.len() > 1 {
-            out.push_str(&format!(
-                "\nmean of {} sets\n{}\n",
-                self.sets.len(),
-                metrics_table(&self.macro_mean)
-            ));
-        }
-        out
+        self.macro_deltas = bootstrap::deltas(&by_set, self.seed);
     }
 
     /// Writes `evaluation_results.json`, `per_query.jsonl` and `report.md` into a directory, which is
@@ -191,141 +206,27 @@ impl Report {
             file.write_all(self.markdown().as_bytes())
         })
     }
-
-    fn markdown(&self) -> String {
-        let mut out = format!(
-            "# Evaluation\n\nSeed {}, device {}, encoder `{}`, {} candidates per list, pruned to {}. Each set in a fresh store, \
-             trained on its documents alone. Gain = (score > 0); gold outside the candidates counts as missed.\n",
-            self.seed,
-            self.device,
-            self.embedding_space_id,
-            self.candidates_per_list,
-            self.prune_to
-                .map_or_else(|| "all".to_owned(), |n| n.to_string()),
-        );
-        for (name, set) in &self.sets {
-            out.push_str(&format!(
-                "\n## {name}\n\n{}\n\n{}",
-                set.summary(),
-                markdown_table(&set.methods)
-            ));
-            out.push_str(&format!("\n```text\n{}```\n", set.details()));
-        }
-        if self.sets.len() > 1 {
-            out.push_str(&format!(
-                "\n## Mean of {} sets\n\n{}",
-                self.sets.len(),
-                markdown_table(&self.macro_mean)
-            ));
-        }
-        out
-    }
 }
 
-impl SetReport {
-    fn summary(&self) -> String {
-        let sample = match self.sampled_from {
-            Some(all) => format!(" (a sample of {all})"),
-            None => String::new(),
-        };
-        let mut parts = vec![format!(
-            "{} passages, {} queries{sample}",
-            self.n_passages, self.n_queries
-        )];
-        if self.n_queries_without_gold > 0 {
-            parts.push(format!(
-                "{} without gold left out",
-                self.n_queries_without_gold
-            ));
-        }
-        if self.n_gold_not_in_corpus > 0 {
-            parts.push(format!(
-                "{} gold passages not in the corpus",
-                self.n_gold_not_in_corpus
-            ));
-        }
-        if self.n_refused_passages > 0 {
-            parts.push(format!("{} entries refused", self.n_refused_passages));
-        }
-        if self.n_truncated_passages > 0 {
-            parts.push(format!(
-                "{} passages longer than the encoder reads",
-                self.n_truncated_passages
-            ));
-        }
-        parts.join(", ")
+fn per_type(methods: &[Method], queries: &[QueryReport]) -> BTreeMap<String, TypeReport> {
+    let mut by_type: BTreeMap<&str, Vec<&QueryReport>> = BTreeMap::new();
+    for query in queries.iter().filter(|q| !q.query_type.is_empty()) {
+        by_type.entry(&query.query_type).or_default().push(query);
     }
-
-    fn details(&self) -> String {
-        let number = |value: Option<f64>| {
-            value.map_or_else(|| "not measured".to_owned(), |value| format!("{value:.4}"))
-        };
-        let mut out = format!("served            {}", self.served);
-        if let Some(reason) = &self.fallback_reason {
-            out.push_str(&format!(": {reason}"));
-        }
-        out.push_str(&format!(
-            "\nheld-out loss     prior {}, trained {}\nrouting accuracy  {}\n",
-            number(self.held_out_loss.prior),
-            number(self.held_out_loss.trained),
-            number(self.routing_accuracy)
-        ));
-        if let Some(diversity) = self.head_diversity {
-            out.push_str(&format!(
-                "head diversity    spearman {:.3}, attention {:.3}\n",
-                diversity.spearman, diversity.attention
-            ));
-        }
-        let mut heads: Vec<_> = self.head_utilization.iter().collect();
-        heads.sort_by(|a, b| b.1.total_cmp(a.1));
-        let heads: Vec<String> = heads
-            .into_iter()
-            .map(|(head, weight)| format!("{head} {weight:.3}"))
-            .collect();
-        out.push_str(&format!("head utilization  {}\n", heads.join(", ")));
-        let s = &self.seconds;
-        out.push_str(&format!(
-            "seconds           ingest {:.1}, synth {:.1}, train {:.1}, eval {:.1}\n",
-            s.ingest, s.synth, s.train, s.eval
-        ));
-        out
-    }
-}
-
-/// Methods in the order of [`Method::ALL`].
-fn ordered(methods: &BTreeMap<String, Metrics>) -> impl Iterator<Item = (&'static str, &Metrics)> {
-    Method::ALL
+    by_type
         .into_iter()
-        .filter_map(|method| Some((method.name(), methods.get(method.name())?)))
-}
-
-fn metrics_table(methods: &BTreeMap<String, Metrics>) -> Table {
-    let mut table = Table::new();
-    table.load_style(TableStyle::new().header_separator(LineStyle::none().fill('─')));
-    table.set_header(std::iter::once("method").chain(COLUMNS));
-    for (name, metrics) in ordered(methods) {
-        table.add_row(
-            std::iter::once(name.to_owned())
-                .chain(metrics.values().map(|value| format!("{value:.4}"))),
-        );
-    }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
-}
-
-fn markdown_table(methods: &BTreeMap<String, Metrics>) -> String {
-    let mut out = format!(
-        "| method | {} |\n|---|{}\n",
-        COLUMNS.join(" | "),
-        "---:|".repeat(COLUMNS.len())
-    );
-    for (name, metrics) in ordered(methods) {
-        let values = metrics.values().map(|value| format!("{value:.4}"));
-        out.push_str(&format!("| {name} | {} |\n", values.join(" | ")));
-    }
-    out
+        .map(|(name, queries)| {
+            let mean = |method: &Method| {
+                let of_queries = queries.iter().filter_map(|q| q.methods.get(method.name()));
+                (method.name().to_owned(), Metrics::mean(of_queries))
+            };
+            let report = TypeReport {
+                n_queries: queries.len(),
+                methods: methods.iter().map(mean).collect(),
+            };
+            (name.to_owned(), report)
+        })
+        .collect()
 }
 
 fn create(dir: &Path) -> Result<(), EvalError> {
@@ -370,6 +271,9 @@ mod tests {
             n_refused_passages: 0,
             n_truncated_passages: 1,
             methods: BTreeMap::from([("moe".into(), metrics(moe)), ("rrf".into(), metrics(rrf))]),
+            deltas: BTreeMap::new(),
+            per_type: BTreeMap::new(),
+            seed_sd: None,
             served: "trained".into(),
             fallback_reason: None,
             routing_accuracy: Some(0.5),
@@ -385,15 +289,51 @@ mod tests {
         let mut report = Report {
             sets: BTreeMap::from([("a".into(), set(0.5, 0.25)), ("b".into(), set(1.0, 0.5))]),
             macro_mean: BTreeMap::new(),
+            macro_deltas: BTreeMap::new(),
             seed: 0,
+            seeds: 1,
             device: "flex".into(),
             embedding_space_id: "e".into(),
             candidates_per_list: 100,
             prune_to: Some(128),
             code_version: "0".into(),
         };
-        report.finish(&[Method::Rrf, Method::Moe]);
+        report.finish(&[Method::Rrf, Method::Moe], &queries());
         report
+    }
+
+    fn queries() -> Vec<QueryReport> {
+        let query = |set: &str, query_type: &str, moe: f64, rrf: f64| {
+            let metrics = |ndcg_at_10| Metrics {
+                ndcg_at_10,
+                ..Metrics::default()
+            };
+            QueryReport {
+                set: set.into(),
+                query_type: query_type.into(),
+                methods: BTreeMap::from([
+                    ("moe".into(), metrics(moe)),
+                    ("rrf".into(), metrics(rrf)),
+                ]),
+                ..QueryReport::default()
+            }
+        };
+        vec![
+            query("a", "factual", 0.75, 0.5),
+            query("a", "causal", 0.25, 0.0),
+            query("b", "factual", 1.0, 0.5),
+        ]
+    }
+
+    #[test]
+    fn differences_and_types_come_from_the_queries() {
+        let report = report();
+        assert_eq!(report.sets["a"].deltas["moe-rrf"]["ndcg@10"], [0.25; 3]);
+        let [_, mean, _] = report.macro_deltas["moe-rrf"]["ndcg@10"];
+        assert!((mean - 0.375).abs() < 1e-12);
+        let types = &report.sets["a"].per_type;
+        assert_eq!(types["causal"].methods["moe"].ndcg_at_10, 0.25);
+        assert_eq!(types["factual"].n_queries, 1);
     }
 
     #[test]
@@ -410,13 +350,7 @@ mod tests {
         assert_eq!(value["sets"]["a"]["methods"]["rrf"]["ndcg@10"], 0.25);
         assert_eq!(value["sets"]["a"]["served"], "trained");
         let set = value["sets"]["a"].as_object().unwrap();
-        for absent in [
-            "deltas",
-            "per_type",
-            "soft_minus_hard_mrr",
-            "head_diversity",
-            "fallback_reason",
-        ] {
+        for absent in ["soft_minus_hard_mrr", "head_diversity", "fallback_reason"] {
             assert!(!set.contains_key(absent), "{absent}");
         }
         assert!(set["held_out_loss"].get("trained").is_none());

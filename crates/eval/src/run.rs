@@ -11,13 +11,11 @@ use std::time::Instant;
 
 use moerag_checkpoint::{CheckpointStore, CollectionStatus, CollectionUpdate, PublishRequest};
 use moerag_encoder::{DeviceKind, Encoder};
-use moerag_model::HEADS;
 use moerag_retrieve::ViewConfig;
 use moerag_store::{Document, EdgeOptions, EdgeStore, Format, PassageStore};
 use router_service::{DocumentStatus, EngineConfig, ModelSlot, RouterEngine, SlotConfig, Source};
 use tokio_util::sync::CancellationToken;
 use trainer_worker::corpus::{CorpusSource, StoreSource, TrainingCorpus};
-use trainer_worker::evaluate::{head_diversity, head_utilization};
 use trainer_worker::{
     NoProgress, ProgressEvent, TrainConfig, TrainError, TrainOutcome, TrainStatus, single_head,
     train_collection,
@@ -27,8 +25,9 @@ use crate::dataset::Dataset;
 use crate::error::EvalError;
 use crate::methods::Method;
 use crate::metrics::Metrics;
-use crate::report::{HeadDiversity, HeldOutLoss, QueryReport, Report, Seconds, SetReport};
-use crate::scoring::{Judged, Scorer};
+use crate::report::{QueryReport, Report, Seconds, SetReport};
+use crate::scoring::Scorer;
+use crate::seeds::{self, Round};
 
 /// Name of the one collection of a set's store.
 const COLLECTION: &str = "eval";
@@ -42,8 +41,13 @@ pub struct EvalOptions {
     pub methods: Vec<Method>,
     /// Seed of everything random.
     pub seed: u64,
+    /// Trainings of each set, with this many seeds from `seed` on; every figure is their mean.
+    pub seeds: u64,
     /// Score a seeded sample of this many queries of each set.
     pub queries: Option<usize>,
+    /// Where to keep the stores, one directory a set; a later run with the same encoder then ingests
+    /// only what changed. By default they are made anew and thrown away.
+    pub stores: Option<PathBuf>,
     /// Directory of the encoder's files.
     pub encoder_dir: PathBuf,
     /// Device of encoder and model.
@@ -96,7 +100,9 @@ pub async fn run(
     let mut report = Report {
         sets: BTreeMap::new(),
         macro_mean: BTreeMap::new(),
+        macro_deltas: BTreeMap::new(),
         seed: options.seed,
+        seeds: options.seeds.max(1),
         device: options.device.to_string(),
         embedding_space_id: encoder.space().to_string(),
         candidates_per_list: views.candidates_per_list,
@@ -115,7 +121,7 @@ pub async fn run(
         report.sets.insert(name, set_report);
         queries.extend(set_queries);
     }
-    report.finish(&options.methods);
+    report.finish(&options.methods, &queries);
     Ok(Evaluation { report, queries })
 }
 
@@ -151,8 +157,13 @@ impl SetRun<'_> {
         let at = |stage| EvalError::stage(&name, stage);
         let dir = tempfile::tempdir()
             .map_err(|error| at("making a temporary directory")(error.into()))?;
+        // Only the passages are kept: whatever an earlier run published must not serve in this one.
+        let store_dir = match &self.options.stores {
+            Some(stores) => stores.join(&name),
+            None => dir.path().join("store"),
+        };
         let engine = self
-            .engine(dir.path())
+            .engine(store_dir, dir.path())
             .await
             .map_err(at("starting the router"))?;
 
@@ -168,19 +179,66 @@ impl SetRun<'_> {
                 .await
                 .map_err(at("reading the passages back"))?,
         );
-        let (outcome, baseline) = self.train(&name, &corpus).await.map_err(at("training"))?;
+        let mut rounds = Vec::new();
+        for seed in self.options.seed..self.options.seed + self.options.seeds.max(1) {
+            let round = self
+                .round(seed, &set, &engine, &corpus, &mut seconds)
+                .await?;
+            rounds.push(round);
+        }
+        let judged = seeds::merge(rounds.iter().map(|round| round.judged.as_slice()));
+        let total = set.queries.len();
+        let report = SetReport {
+            n_passages: set.corpus.len(),
+            n_queries: total,
+            sampled_from: (total < judged_queries).then_some(judged_queries),
+            n_queries_without_gold: set.queries_without_gold,
+            n_gold_not_in_corpus: set.gold_not_in_corpus,
+            n_refused_passages: ingested.refused,
+            n_truncated_passages: ingested.truncated,
+            methods: mean_metrics(&self.options.methods, &judged),
+            seconds,
+            ..seeds::report(&self.options.methods, &rounds)
+        };
+        let queries = judged.into_iter().map(|query| QueryReport {
+            set: name.clone(),
+            ..query
+        });
+        Ok((report, queries.collect()))
+    }
+
+    /// Trains with one seed, publishes, and scores every query by every method.
+    async fn round(
+        &self,
+        seed: u64,
+        set: &Dataset,
+        engine: &RouterEngine,
+        corpus: &Arc<TrainingCorpus>,
+        seconds: &mut Seconds,
+    ) -> Result<Round, EvalError> {
+        let name = &set.name;
+        let at = |stage| EvalError::stage(name, stage);
+        let config = TrainConfig {
+            seed,
+            device: self.options.device,
+            ..self.options.train.clone()
+        };
+        let (outcome, baseline) = self
+            .train(name, corpus, &config)
+            .await
+            .map_err(at("training"))?;
         let part = |names: &[&str]| {
             names
                 .iter()
                 .filter_map(|name| outcome.seconds.get(name))
                 .sum::<f64>()
         };
-        seconds.synth = part(&["synth", "views"]);
+        seconds.synth += part(&["synth", "views"]);
         let started = Instant::now();
-        self.publish(&engine, &corpus, &outcome)
+        self.publish(engine, corpus, &outcome, &config)
             .await
             .map_err(at("publishing"))?;
-        seconds.train = part(&["train", "evaluate"]) + started.elapsed().as_secs_f64();
+        seconds.train += part(&["train", "lsi", "evaluate"]) + started.elapsed().as_secs_f64();
 
         let started = Instant::now();
         let scorer = Scorer::new(
@@ -194,50 +252,20 @@ impl SetRun<'_> {
         let total = set.queries.len();
         let judged = scorer
             .judge_all(&set.queries, |done| {
-                self.progress
-                    .update(&name, "score queries", done, total, "")
+                self.progress.update(name, "score queries", done, total, "")
             })
             .await
             .map_err(at("scoring"))?;
-        seconds.eval = started.elapsed().as_secs_f64();
-
-        let model = engine.models().take();
-        let served = model.source_of(COLLECTION);
-        let report = SetReport {
-            n_passages: set.corpus.len(),
-            n_queries: total,
-            sampled_from: (total < judged_queries).then_some(judged_queries),
-            n_queries_without_gold: set.queries_without_gold,
-            n_gold_not_in_corpus: set.gold_not_in_corpus,
-            n_refused_passages: ingested.refused,
-            n_truncated_passages: ingested.truncated,
-            methods: mean_metrics(&self.options.methods, &judged),
-            served: if served == Source::Trained {
-                "trained"
-            } else {
-                "fallback_prior"
-            }
-            .to_owned(),
-            fallback_reason: match &outcome.status {
-                TrainStatus::Trained => None,
-                TrainStatus::FallbackPrior { reason } => Some(reason.clone()),
-            },
-            routing_accuracy: outcome.report.routing_accuracy.map(f64::from),
-            weights_digest: outcome.digest.clone(),
-            held_out_loss: held_out_loss(&outcome),
-            seconds,
-            ..heads_of(&judged)
-        };
-        let queries = judged.into_iter().map(|judged| QueryReport {
-            set: name.clone(),
-            ..judged.report
-        });
-        Ok((report, queries.collect()))
+        seconds.eval += started.elapsed().as_secs_f64();
+        Ok(Round {
+            trained: engine.models().take().source_of(COLLECTION) == Source::Trained,
+            outcome,
+            judged,
+        })
     }
 
-    /// A router over an empty store and an empty checkpoint store in `dir`.
-    async fn engine(&self, dir: &Path) -> Result<RouterEngine, BoxError> {
-        let store_dir = dir.join("store");
+    /// A router over a store in `store_dir` and an empty checkpoint store in `dir`.
+    async fn engine(&self, store_dir: PathBuf, dir: &Path) -> Result<RouterEngine, BoxError> {
         let store = tokio::task::spawn_blocking(move || {
             EdgeStore::open(&store_dir, EdgeOptions::default())
         })
@@ -275,19 +303,20 @@ impl SetRun<'_> {
             metadata: BTreeMap::new(),
             whole: true,
         });
-        let outcomes = engine
-            .ingest(COLLECTION, documents, |p| {
-                let done = (p.written + p.unchanged + p.refused) as usize;
-                let rate = p.passages_encoded as f64 / started.elapsed().as_secs_f64().max(1e-3);
-                self.progress.update(
-                    &set.name,
-                    "ingest",
-                    done,
-                    total,
-                    &format!("{rate:.0} passages/s"),
-                );
-            })
-            .await?;
+        let mut session = engine.ingest_session(COLLECTION, None).await?;
+        let mut outcomes = Vec::new();
+        for document in documents {
+            outcomes.extend(session.push(document).await?);
+            let p = session.progress();
+            let done = (p.written + p.unchanged + p.refused) as usize;
+            let rate = p.passages_encoded as f64 / started.elapsed().as_secs_f64().max(1e-3);
+            let detail = format!("{rate:.0} passages/s");
+            self.progress
+                .update(&set.name, "ingest", done, total, &detail);
+        }
+        outcomes.extend(session.flush().await?);
+        // A kept store may hold what the set had when it was made.
+        session.prune(&[]).await?;
         let mut ingested = Ingested::default();
         for outcome in outcomes {
             match outcome.status {
@@ -325,9 +354,10 @@ impl SetRun<'_> {
         &self,
         name: &str,
         corpus: &Arc<TrainingCorpus>,
+        config: &TrainConfig,
     ) -> Result<(TrainOutcome, Option<Vec<f32>>), BoxError> {
         let with_baseline = self.options.methods.contains(&Method::SingleHead);
-        let config = self.train_config();
+        let config = config.clone();
         let (encoder, corpus) = (Arc::clone(self.encoder), Arc::clone(corpus));
         let (progress, set) = (Arc::clone(self.progress), name.to_owned());
         let train = move || {
@@ -350,23 +380,17 @@ impl SetRun<'_> {
         Ok(trained?)
     }
 
-    fn train_config(&self) -> TrainConfig {
-        TrainConfig {
-            seed: self.options.seed,
-            device: self.options.device,
-            ..self.options.train.clone()
-        }
-    }
-
     /// Publishes the outcome and lets the router load it, as it would in production.
     async fn publish(
         &self,
         engine: &RouterEngine,
         corpus: &TrainingCorpus,
         outcome: &TrainOutcome,
+        config: &TrainConfig,
     ) -> Result<(), BoxError> {
         let update = CollectionUpdate {
             weights: outcome.weights.clone(),
+            lsi: outcome.lsi.clone(),
             status: match outcome.status {
                 TrainStatus::Trained => CollectionStatus::Trained,
                 TrainStatus::FallbackPrior { .. } => CollectionStatus::FallbackPrior,
@@ -374,8 +398,8 @@ impl SetRun<'_> {
             corpus_digest: corpus.corpus_digest.clone(),
             stats_digest: corpus.stats.digest(),
             metrics: outcome.metrics.clone(),
-            hyper_parameters: serde_json::to_value(self.train_config())?,
-            seed: self.options.seed,
+            hyper_parameters: serde_json::to_value(config)?,
+            seed: config.seed,
         };
         let request = PublishRequest {
             collections: BTreeMap::from([(COLLECTION.to_owned(), update)]),
@@ -392,49 +416,12 @@ impl SetRun<'_> {
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-fn mean_metrics(methods: &[Method], judged: &[Judged]) -> BTreeMap<String, Metrics> {
+fn mean_metrics(methods: &[Method], judged: &[QueryReport]) -> BTreeMap<String, Metrics> {
     methods
         .iter()
         .map(|method| {
-            let of_queries = judged
-                .iter()
-                .filter_map(|judged| judged.report.methods.get(method.name()));
+            let of_queries = judged.iter().filter_map(|q| q.methods.get(method.name()));
             (method.name().to_owned(), Metrics::mean(of_queries))
         })
         .collect()
-}
-
-fn held_out_loss(outcome: &TrainOutcome) -> HeldOutLoss {
-    let finite = |loss: f32| Some(f64::from(loss)).filter(|loss| loss.is_finite());
-    HeldOutLoss {
-        prior: finite(outcome.report.prior.ship),
-        trained: outcome
-            .report
-            .trained
-            .as_ref()
-            .and_then(|losses| finite(losses.ship)),
-    }
-}
-
-/// A report with only what the attention over the set's queries says about the heads.
-fn heads_of(judged: &[Judged]) -> SetReport {
-    let attention: Vec<_> = judged
-        .iter()
-        .filter_map(|judged| judged.attention.clone())
-        .collect();
-    let utilization = head_utilization(&attention);
-    let measured = attention.iter().any(|query| query.mixture.len() > 1);
-    let diversity = head_diversity(&attention);
-    SetReport {
-        head_diversity: measured.then(|| HeadDiversity {
-            spearman: f64::from(diversity.spearman),
-            attention: f64::from(diversity.attention),
-        }),
-        head_utilization: HEADS
-            .iter()
-            .zip(utilization)
-            .map(|(head, weight)| ((*head).to_owned(), f64::from(weight)))
-            .collect(),
-        ..SetReport::default()
-    }
 }

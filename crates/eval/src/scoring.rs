@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use moerag_model::{
-    AttendInput, Attention, CollectionModel, CollectionWeights, DeviceKind, HEADS, QUERY_TYPES,
-    Routing, argmax,
+    ALL_HEADS, AttendInput, Attention, CollectionModel, CollectionWeights, DeviceKind, NUM_HEADS,
+    QUERY_TYPES, Routing, argmax,
 };
 use moerag_retrieve::View;
 use router_service::{AttendQuery, RouterEngine, Scored as RouterScored};
@@ -104,6 +104,10 @@ impl Shared {
             .attention
             .as_ref()
             .map_or(&[][..], |attention| &attention.mixture);
+        let moe_no_feedback = scored
+            .attention
+            .as_ref()
+            .map_or_else(Vec::new, of_mixture_heads);
         let ranked = Scored {
             dense: &dense,
             bm25: &bm25,
@@ -111,6 +115,7 @@ impl Shared {
             maxsim: &maxsim,
             z: scored.views.z.view(),
             prior: &prior,
+            moe_no_feedback: &moe_no_feedback,
             moe,
             single_head: self.single_head.as_deref(),
         };
@@ -150,7 +155,7 @@ impl Shared {
                 .attention
                 .as_ref()
                 .map_or_else(BTreeMap::new, |attention| {
-                    HEADS
+                    ALL_HEADS
                         .iter()
                         .zip(&attention.head_weights)
                         .map(|(head, weight)| ((*head).to_owned(), *weight))
@@ -164,4 +169,16 @@ impl Shared {
             attention: scored.attention,
         })
     }
+}
+
+/// What the heads of the mixture alone give each candidate, up to a factor.
+fn of_mixture_heads(attention: &Attention) -> Vec<f32> {
+    let heads = attention.head_weights.iter().zip(&attention.head_attn);
+    let mut sum = vec![0.0; attention.mixture.len()];
+    for (weight, head) in heads.take(NUM_HEADS) {
+        for (s, a) in sum.iter_mut().zip(head) {
+            *s += weight * a;
+        }
+    }
+    sum
 }

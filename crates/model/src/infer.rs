@@ -30,9 +30,9 @@ pub struct Attention {
     pub attn_weight: Vec<f32>,
     /// `A`, `[n]`, sums to 1.
     pub mixture: Vec<f32>,
-    /// `g`, `[8]`, sums to 1.
+    /// `g`, `[8]` or, with feedback, `[9]`; sums to 1.
     pub head_weights: Vec<f32>,
-    /// Each head's own attention, `[8][n]`, each sums to 1.
+    /// Each head's own attention, `[8][n]` or `[9][n]`, each sums to 1 (an absent feedback head's to 0).
     pub head_attn: Vec<Vec<f32>>,
     /// Posterior of the six overlap levels.
     pub levels: Vec<f32>,
@@ -41,7 +41,7 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// Share of each head in candidate `row`: `g_h a_h / A`, `[8]`, sums to 1 (to 0 where no head
+    /// Share of each head in candidate `row`: `g_h a_h / A`, sums to 1 (to 0 where no head
     /// in use gives it any attention that f32 can hold).
     pub fn contributions(&self, row: usize) -> Vec<f32> {
         let mut shares: Vec<f32> = self
@@ -66,6 +66,7 @@ pub struct CollectionModel {
     types: Option<LinearClassifier>,
     device: Device,
     row_step: usize,
+    alpha: f32,
 }
 
 impl CollectionModel {
@@ -83,7 +84,13 @@ impl CollectionModel {
             device,
             // A GPU backend compiles and tunes per shape; a few row counts keep that bounded.
             row_step: if kind == DeviceKind::Wgpu { 64 } else { 1 },
+            alpha: weights.alpha(),
         })
+    }
+
+    /// Sharpness of `attn_weight`.
+    pub fn alpha(&self) -> f32 {
+        self.alpha
     }
 
     /// Width of the query vectors it reads; 0 when the type classifier is untrained and any will do.

@@ -11,6 +11,7 @@ mod batch;
 mod classifier;
 mod error;
 mod features;
+mod feedback;
 mod gate;
 mod head;
 mod infer;
@@ -27,13 +28,14 @@ pub use batch::{Dropout, Example, TrainBatch, epoch_order};
 pub use classifier::{ClassifierConfig, LinearClassifier, argmax};
 pub use error::ModelError;
 pub use features::{GateFeatures, Standardiser};
+pub use feedback::{ALL_HEADS, with_feedback};
 pub use gate::{Gate, GateRouter, Routing};
 pub use head::AttentionHeads;
 pub use infer::{AttendInput, Attention, CollectionModel};
 pub use loss::{LossConfig, LossParts, LossValues, mixture_loss};
 pub use mixture::{Mixture, MixtureOutput};
 pub use moerag_encoder::{DeviceError, DeviceKind};
-pub use moerag_retrieve::{KeySpec, ViewConfig};
+pub use moerag_retrieve::{KeySpec, LsiBasis, ViewConfig};
 pub use optim::{MixtureTrainer, OptimConfig, evaluate_weights};
 pub use prior::{
     HEAD_VIEWS, HEADS, LEVELS, NUM_HEADS, NUM_VIEWS, P8, PRIOR_GATE, QUERY_TYPES, START_ALPHA,

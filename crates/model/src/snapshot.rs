@@ -2,9 +2,10 @@
 //! those it has not seen (DESIGN.md section 4, "Models against collections").
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use moerag_encoder::DeviceKind;
-use moerag_retrieve::ViewConfig;
+use moerag_retrieve::{LsiBasis, ViewConfig};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use sha2::{Digest, Sha256};
@@ -20,6 +21,11 @@ const COLLECTIONS: &str = "collections/";
 /// Prefix of the default model's tensors in the file.
 const DEFAULT: &str = "default/";
 
+/// Tensors of a collection's latent space, beside those of its weights.
+const LSI_TERMS: &str = "lsi.terms";
+const LSI_SCALES: &str = "lsi.scales";
+const LSI_CODES: &str = "lsi.codes";
+
 /// Most collections accepted from one file.
 pub const MAX_COLLECTIONS: usize = 10_000;
 
@@ -34,6 +40,8 @@ pub struct ModelSnapshot {
     pub collections: BTreeMap<String, CollectionWeights>,
     /// Weights for a collection that is not in `collections`.
     pub default: CollectionWeights,
+    /// Latent spaces by collection name, for those large enough to have one.
+    pub lsi: BTreeMap<String, Arc<LsiBasis>>,
 }
 
 impl ModelSnapshot {
@@ -44,6 +52,7 @@ impl ModelSnapshot {
             view_config,
             collections: BTreeMap::new(),
             default: CollectionWeights::prior(),
+            lsi: BTreeMap::new(),
         }
     }
 
@@ -63,10 +72,16 @@ impl ModelSnapshot {
             weights.hash_into(&format!("{COLLECTIONS}{name}/"), &mut hasher);
         }
         self.default.hash_into(DEFAULT, &mut hasher);
+        for (name, basis) in &self.lsi {
+            for (tensor, dtype, shape, bytes) in lsi_tensors(basis) {
+                hasher.update(format!("{COLLECTIONS}{name}/{tensor} {dtype:?} {shape:?}"));
+                hasher.update(bytes);
+            }
+        }
         hex::encode(hasher.finalize())
     }
 
-    /// The `model.safetensors` bytes: f32, little-endian, sorted names.
+    /// The `model.safetensors` bytes: little-endian; weights in f32, latent spaces in bytes.
     ///
     /// # Errors
     ///
@@ -81,13 +96,20 @@ impl ModelSnapshot {
         for (prefix, weights) in named {
             for (name, tensor) in weights.tensors() {
                 let bytes: Vec<u8> = tensor.data.iter().flat_map(|v| v.to_le_bytes()).collect();
-                tensors.push((format!("{prefix}{name}"), tensor.shape.clone(), bytes));
+                let name = format!("{prefix}{name}");
+                tensors.push((name, Dtype::F32, tensor.shape.clone(), bytes));
+            }
+        }
+        for (collection, basis) in &self.lsi {
+            for (name, dtype, shape, bytes) in lsi_tensors(basis) {
+                let name = format!("{COLLECTIONS}{collection}/{name}");
+                tensors.push((name, dtype, shape, bytes));
             }
         }
         let views: Result<Vec<_>, _> = tensors
             .iter()
-            .map(|(name, shape, bytes)| {
-                TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (name, view))
+            .map(|(name, dtype, shape, bytes)| {
+                TensorView::new(*dtype, shape.clone(), bytes).map(|view| (name, view))
             })
             .collect();
         let views = views.map_err(|error| ModelError::Malformed(error.to_string()))?;
@@ -99,8 +121,9 @@ impl ModelSnapshot {
     ///
     /// # Errors
     ///
-    /// [`ModelError::Malformed`] for a file that does not parse, holds another type than f32 or an
-    /// unknown name; else what [`CollectionWeights::from_tensors`] refuses.
+    /// [`ModelError::Malformed`] for a file that does not parse, or holds a tensor of another type
+    /// than it should have, an unknown name or a latent space that does not fit together; else what
+    /// [`CollectionWeights::from_tensors`] refuses.
     pub fn from_safetensors(
         bytes: &[u8],
         version: u64,
@@ -108,15 +131,24 @@ impl ModelSnapshot {
     ) -> Result<Self, ModelError> {
         let file = SafeTensors::deserialize(bytes)
             .map_err(|error| ModelError::Malformed(error.to_string()))?;
-        if file.len() > (MAX_COLLECTIONS + 1) * names::ALL.len() {
+        if file.len() > (MAX_COLLECTIONS + 1) * (names::ALL.len() + 3) {
             return Err(ModelError::Malformed(format!(
                 "it holds {} tensors",
                 file.len()
             )));
         }
         let mut models: BTreeMap<Option<String>, BTreeMap<String, WeightTensor>> = BTreeMap::new();
+        let mut lsi: BTreeMap<String, StoredLsi> = BTreeMap::new();
         for (name, view) in file.iter() {
             let unknown = || ModelError::UnknownTensor(name.to_owned());
+            if let Some((collection, tensor @ (LSI_TERMS | LSI_SCALES | LSI_CODES))) = name
+                .strip_prefix(COLLECTIONS)
+                .and_then(|rest| rest.rsplit_once('/'))
+            {
+                let stored = lsi.entry(collection.to_owned()).or_default();
+                stored.put(tensor, &view)?;
+                continue;
+            }
             if view.dtype() != Dtype::F32 {
                 return Err(ModelError::Malformed(format!(
                     "tensor `{name}` is {:?}, expected F32",
@@ -132,14 +164,9 @@ impl ModelSnapshot {
                     (Some(collection.to_owned()), tensor)
                 }
             };
-            let data = view
-                .data()
-                .chunks_exact(4)
-                .map(|chunk| f32::from_le_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]))
-                .collect();
             let tensor_value = WeightTensor {
                 shape: view.shape().to_vec(),
-                data,
+                data: words(view.data()).map(f32::from_le_bytes).collect(),
             };
             models
                 .entry(collection)
@@ -155,11 +182,23 @@ impl ModelSnapshot {
                 collections.insert(collection, CollectionWeights::from_tensors(tensors)?);
             }
         }
+        let lsi: Result<_, ModelError> = lsi
+            .into_iter()
+            .map(|(name, stored)| {
+                let basis = stored.finish(&name)?;
+                if collections.contains_key(&name) {
+                    Ok((name, Arc::new(basis)))
+                } else {
+                    Err(ModelError::MissingTensor(format!("{COLLECTIONS}{name}/*")))
+                }
+            })
+            .collect();
         Ok(Self {
             version,
             view_config,
             collections,
             default: CollectionWeights::from_tensors(default)?,
+            lsi: lsi?,
         })
     }
 
@@ -179,8 +218,66 @@ impl ModelSnapshot {
             device: kind,
             collections,
             default: CollectionModel::load(&self.default, kind)?,
+            lsi: self.lsi.clone(),
         })
     }
+}
+
+type NamedTensor = (&'static str, Dtype, Vec<usize>, Vec<u8>);
+
+fn lsi_tensors(basis: &LsiBasis) -> [NamedTensor; 3] {
+    let n = basis.terms().len();
+    let terms = basis.terms().iter().flat_map(|t| t.to_le_bytes());
+    let scales = basis.scales().iter().flat_map(|s| s.to_le_bytes());
+    let codes = basis.codes().iter().flat_map(|c| c.to_le_bytes());
+    [
+        (LSI_TERMS, Dtype::U32, vec![n], terms.collect()),
+        (LSI_SCALES, Dtype::F32, vec![n], scales.collect()),
+        (LSI_CODES, Dtype::I8, vec![n, basis.dims()], codes.collect()),
+    ]
+}
+
+/// A latent space as it is read, tensor by tensor.
+#[derive(Default)]
+struct StoredLsi {
+    terms: Vec<u32>,
+    scales: Vec<f32>,
+    codes: Vec<i8>,
+}
+
+impl StoredLsi {
+    fn put(&mut self, name: &str, view: &TensorView<'_>) -> Result<(), ModelError> {
+        let data = view.data();
+        match (name, view.dtype()) {
+            (LSI_TERMS, Dtype::U32) => self.terms = words(data).map(u32::from_le_bytes).collect(),
+            (LSI_SCALES, Dtype::F32) => {
+                self.scales = words(data).map(f32::from_le_bytes).collect();
+            }
+            (LSI_CODES, Dtype::I8) => {
+                self.codes = data.iter().map(|b| i8::from_le_bytes([*b])).collect();
+            }
+            (name, dtype) => {
+                return Err(ModelError::Malformed(format!(
+                    "tensor `{name}` is {dtype:?}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self, collection: &str) -> Result<LsiBasis, ModelError> {
+        LsiBasis::from_parts(self.terms, self.scales, self.codes).ok_or_else(|| {
+            ModelError::Malformed(format!(
+                "the latent space of `{collection}` does not fit together"
+            ))
+        })
+    }
+}
+
+/// Groups of four bytes; safetensors checked that there are no others.
+fn words(bytes: &[u8]) -> impl Iterator<Item = [u8; 4]> {
+    let (words, _) = bytes.as_chunks::<4>();
+    words.iter().copied()
 }
 
 /// A model version on a device, ready to attend.
@@ -194,6 +291,7 @@ pub struct LoadedSnapshot {
     pub device: DeviceKind,
     collections: BTreeMap<String, CollectionModel>,
     default: CollectionModel,
+    lsi: BTreeMap<String, Arc<LsiBasis>>,
 }
 
 impl LoadedSnapshot {
@@ -203,6 +301,11 @@ impl LoadedSnapshot {
             Some(model) => (model, true),
             None => (&self.default, false),
         }
+    }
+
+    /// The latent space of `collection`, if it has one.
+    pub fn lsi_for(&self, collection: &str) -> Option<&LsiBasis> {
+        self.lsi.get(collection).map(Arc::as_ref)
     }
 
     /// Runs the warm-up queries and compares; also compiles and caches what a first query would.

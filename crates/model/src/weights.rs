@@ -291,6 +291,13 @@ impl CollectionWeights {
             .expect("every constructor puts all of names::ALL in")
     }
 
+    /// Sharpness of the mixture, `alpha` in `S = alpha ln A`.
+    pub fn alpha(&self) -> f32 {
+        self.data(names::LOG_ALPHA)
+            .first()
+            .map_or(START_ALPHA, |log| log.exp())
+    }
+
     pub(crate) fn data(&self, name: &'static str) -> &[f32] {
         &self.tensor(name).data
     }

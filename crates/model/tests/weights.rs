@@ -5,11 +5,12 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use common::{gate_inputs, prior_model, trained_weights, z_matrix};
 use moerag_model::{
-    AttendInput, CollectionWeights, DeviceKind, ModelError, ModelSnapshot, ViewConfig, Warmup,
-    WarmupCase, WeightTensor, names,
+    AttendInput, CollectionWeights, DeviceKind, LsiBasis, ModelError, ModelSnapshot, ViewConfig,
+    Warmup, WarmupCase, WeightTensor, names,
 };
 
 fn changed(
@@ -127,6 +128,35 @@ fn a_snapshot_survives_the_file_bit_by_bit() {
     assert_eq!(back.digest(), snapshot.digest());
     assert!(back.weights_for("a/b").1);
     assert!(!back.weights_for("unseen").1);
+}
+
+#[test]
+fn a_latent_space_travels_with_the_snapshot_and_is_checked() {
+    let mut with = snapshot();
+    let name = with.collections.keys().next().unwrap().clone();
+    let basis = LsiBasis::from_parts(
+        vec![3, 9, 70_000],
+        vec![0.5, 0.1, 2.0],
+        vec![1, -127, 3, 4, 5, 127],
+    );
+    with.lsi.insert(name.clone(), Arc::new(basis.unwrap()));
+    assert_ne!(with.digest(), snapshot().digest());
+    let bytes = with.to_safetensors().unwrap();
+    let read = ModelSnapshot::from_safetensors(&bytes, with.version, with.view_config.clone());
+    let read = read.unwrap();
+    assert_eq!(read, with);
+    assert_eq!(read.digest(), with.digest());
+    let loaded = read.load(DeviceKind::Flex).unwrap();
+    assert_eq!(loaded.lsi_for(&name).unwrap().dims(), 2);
+    assert!(loaded.lsi_for("another").is_none());
+    // One collection's space without its weights.
+    with.collections.clear();
+    let bytes = with.to_safetensors().unwrap();
+    let orphan = ModelSnapshot::from_safetensors(&bytes, 1, ViewConfig::default());
+    assert!(
+        matches!(orphan, Err(ModelError::MissingTensor(_))),
+        "{orphan:?}"
+    );
 }
 
 #[test]

@@ -10,7 +10,7 @@ use moerag_model::{
     AttendInput, CollectionModel, CollectionWeights, DeviceKind, LoadedSnapshot, ModelError,
     ModelSnapshot, NUM_VIEWS, Routing, names,
 };
-use moerag_retrieve::{GATE_INPUTS, ViewConfig};
+use moerag_retrieve::{GATE_INPUTS, LsiBasis, ViewConfig};
 use ndarray::Array2;
 
 use crate::domain::Source;
@@ -128,6 +128,11 @@ impl LoadedModel {
     /// The model for a collection; the default one if the version has not seen it.
     pub fn model_for(&self, collection: &str) -> &CollectionModel {
         self.snapshot.model_for(collection).0
+    }
+
+    /// The latent space of a collection, if the version has one.
+    pub fn lsi_for(&self, collection: &str) -> Option<&LsiBasis> {
+        self.snapshot.lsi_for(collection)
     }
 
     /// Where the weights for a collection come from.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use moerag_model::{AttendInput, Attention, Routing};
+use moerag_model::{AttendInput, Attention, Routing, with_feedback};
 use moerag_retrieve::lex::LexQuery;
 use moerag_retrieve::{
     CheapCandidate, CorpusStats, FeaturesRef, KeyBlock, QueryFeatures, VIEW_COUNT, ViewMatrix,
@@ -60,6 +60,18 @@ impl Scored {
             lex: &candidate.lex,
             keys: &self.keys[row],
         }
+    }
+
+    /// Where the survivors lie in the collection's latent space; `None` without one, and for sparse
+    /// routing, which asks for the mixture's heads alone.
+    fn places(&self, routing: Routing) -> Option<Vec<Vec<f32>>> {
+        let basis = self.model.lsi_for(&self.collection)?;
+        (routing == Routing::Soft).then(|| {
+            self.survivors
+                .iter()
+                .map(|i| basis.vector(&self.candidates[*i].lex, &self.stats))
+                .collect()
+        })
     }
 
     /// Dense and BM25 score of every candidate, before pruning: what rank fusion needs.
@@ -226,11 +238,12 @@ impl RouterEngine {
                     gate_inputs: &scored.gate_inputs,
                     query_vector: &scored.query.vector,
                 };
-                let attention = scored
-                    .model
-                    .model_for(&scored.collection)
+                let model = scored.model.model_for(&scored.collection);
+                let attention = model
                     .attend(&input, routing)
                     .map_err(|error| RouterError::internal("attending", error))?;
+                let places = scored.places(routing);
+                let attention = with_feedback(attention, places.as_deref(), model.alpha());
                 scored.attention = Some(attention);
                 Ok(scored)
             })

@@ -21,6 +21,7 @@ fn request(favoured: usize, status: CollectionStatus, space: &str) -> PublishReq
     let update = CollectionUpdate {
         weights: weights(favoured),
         status,
+        lsi: None,
         corpus_digest: "c".repeat(64),
         stats_digest: "s".repeat(64),
         metrics: [("held_out_loss".to_owned(), 1.5)].into(),

@@ -53,7 +53,7 @@ async fn a_reply_is_consistent_with_itself_and_names_the_prior() {
         "all passages fit, so all of the attention is returned"
     );
     assert!(is_one(sum(reply.heads.iter().map(|h| h.weight))));
-    assert_eq!(reply.heads.len(), 8);
+    assert_eq!(reply.heads.len(), 9);
     for passage in &reply.passages {
         assert!(is_one(sum(passage.heads.iter().map(|h| h.share))));
         assert!(is_one(sum(passage.sentences.iter().map(|s| s.weight))));

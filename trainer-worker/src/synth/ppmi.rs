@@ -2,24 +2,19 @@
 //!
 //! These neighbours are topical ("hive" for "bee"), where the encoder's input embeddings give
 //! near-synonyms. Everything is bounded: the vocabulary, the sentences counted and therefore the
-//! co-occurrence table. The eigenvectors come from a randomised subspace iteration; the table is
-//! symmetric, so its singular vectors are its eigenvectors.
+//! co-occurrence table. The table is symmetric, so its singular vectors are its eigenvectors.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
 
-use nalgebra::{DMatrix, SymmetricEigen};
+use moerag_retrieve::subspace::{Eigen, Symmetric, leading_eigen};
 use ndarray::Array2;
-use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use tokio_util::sync::CancellationToken;
 
 /// Dimensions kept (RECIPE.md).
 const RANK: usize = 64;
-/// More columns than needed make the subspace iteration accurate.
-const OVERSAMPLING: usize = 16;
-const ITERATIONS: usize = 3;
 /// A stem in fewer sentences has no company to speak of.
 const MIN_SENTENCES: u32 = 3;
 const MAX_VOCABULARY: usize = 8_192;
@@ -166,7 +161,34 @@ impl Table {
         Self { rows }
     }
 
-    /// `self * x`, x `[n, k]` row-major. Each row is its own sum, so threads do not change it.
+    /// Rows `u_i sqrt|lambda|` of the leading eigenvectors, normalised.
+    fn leading_vectors(
+        &self,
+        rank: usize,
+        rng: &mut ChaCha8Rng,
+        cancel: &CancellationToken,
+    ) -> Option<Array2<f32>> {
+        let Eigen {
+            values,
+            mut vectors,
+        } = leading_eigen(self, rank, rng, &|| cancel.is_cancelled())?;
+        for mut row in vectors.rows_mut() {
+            for (v, value) in row.iter_mut().zip(&values) {
+                *v *= value.abs().sqrt();
+            }
+            let norm = row.dot(&row).sqrt() + 1e-9;
+            row.mapv_inplace(|v| v / norm);
+        }
+        Some(vectors)
+    }
+}
+
+impl Symmetric for Table {
+    fn size(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Each row is its own sum, so threads do not change it.
     fn times(&self, x: &Array2<f32>) -> Array2<f32> {
         let k = x.ncols();
         let mut out = Array2::<f32>::zeros((self.rows.len(), k));
@@ -183,74 +205,12 @@ impl Table {
         }
         out
     }
-
-    /// Rows `u_i sqrt|lambda|` of the leading eigenvectors, normalised.
-    fn leading_vectors(
-        &self,
-        rank: usize,
-        rng: &mut ChaCha8Rng,
-        cancel: &CancellationToken,
-    ) -> Option<Array2<f32>> {
-        let n = self.rows.len();
-        let width = (rank + OVERSAMPLING).min(n);
-        let mut basis = Array2::from_shape_fn((n, width), |_| rng.random::<f32>() - 0.5);
-        orthonormalise(&mut basis);
-        for _ in 0..ITERATIONS {
-            if cancel.is_cancelled() {
-                return None;
-            }
-            basis = self.times(&basis);
-            orthonormalise(&mut basis);
-        }
-        let image = self.times(&basis);
-        let small = basis.t().dot(&image);
-        let small = DMatrix::from_fn(width, width, |i, j| 0.5 * (small[[i, j]] + small[[j, i]]));
-        let eigen = SymmetricEigen::try_new(small, 1e-6, 10_000)?;
-        let mut order: Vec<usize> = (0..width).collect();
-        order.sort_by(|a, b| {
-            eigen.eigenvalues[*b]
-                .abs()
-                .total_cmp(&eigen.eigenvalues[*a].abs())
-        });
-        order.truncate(rank);
-        let rotation = Array2::from_shape_fn((width, order.len()), |(i, j)| {
-            eigen.eigenvectors[(i, order[j])] * eigen.eigenvalues[order[j]].abs().sqrt()
-        });
-        let mut vectors = basis.dot(&rotation);
-        for mut row in vectors.rows_mut() {
-            let norm = row.dot(&row).sqrt() + 1e-9;
-            row.mapv_inplace(|v| v / norm);
-        }
-        Some(vectors)
-    }
-}
-
-/// Gram-Schmidt over the columns, done twice because once is not enough in f32.
-fn orthonormalise(x: &mut Array2<f32>) {
-    let mut columns = x.t().as_standard_layout().into_owned();
-    for _ in 0..2 {
-        for i in 0..columns.nrows() {
-            for j in 0..i {
-                let (done, mut rest) = columns.view_mut().split_at(ndarray::Axis(0), i);
-                let other = done.row(j);
-                let mut current = rest.row_mut(0);
-                let along = other.dot(&current);
-                current.scaled_add(-along, &other);
-            }
-            let mut current = columns.row_mut(i);
-            let norm = current.dot(&current).sqrt();
-            // A column without anything left is outside the range of the matrix: leave it empty.
-            let scale = if norm > 1e-12 { 1.0 / norm } else { 0.0 };
-            current.mapv_inplace(|v| v * scale);
-        }
-    }
-    x.assign(&columns.t());
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand::SeedableRng;
+    use rand::{Rng, SeedableRng};
 
     /// Two topics that never share a sentence: a stem's neighbours are of its own topic.
     #[test]

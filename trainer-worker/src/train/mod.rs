@@ -6,13 +6,14 @@ mod fit;
 mod ship;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use moerag_encoder::Encoder;
 use moerag_model::{
     AttendInput, ClassifierConfig, CollectionModel, CollectionWeights, DeviceKind, LossConfig,
     OptimConfig, Warmup, WarmupCase,
 };
-use moerag_retrieve::{TokenCodec, ViewConfig};
+use moerag_retrieve::{LexBlock, LsiBasis, TokenCodec, ViewConfig};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -183,6 +184,8 @@ pub struct TrainOutcome {
     pub weights: CollectionWeights,
     /// What training gave, also when the prior was better; `None` when there was too little data.
     pub trained: Option<CollectionWeights>,
+    /// The collection's latent space; `None` for one that is too small.
+    pub lsi: Option<Arc<LsiBasis>>,
     /// Which of the two `weights` is.
     pub status: TrainStatus,
     /// Held-out measurements.
@@ -237,6 +240,14 @@ pub fn train_collection(
         None
     };
     seconds.lap("train");
+    let blocks: Vec<&LexBlock> = corpus.features.iter().map(|p| &p.lex).collect();
+    let lsi = LsiBasis::fit(&blocks, &corpus.stats, config.seed, &|| {
+        cancel.is_cancelled()
+    });
+    if cancel.is_cancelled() {
+        return Err(TrainError::Cancelled);
+    }
+    seconds.lap("lsi");
     let trained = fitted.as_ref().map(|fitted| &fitted.weights);
     let report = evaluate(&data, &prior, trained, config, progress, cancel)?;
     let contest = Contest {
@@ -268,6 +279,7 @@ pub fn train_collection(
         digest: weights.digest(),
         trained: fitted.map(|fitted| fitted.weights),
         weights,
+        lsi: lsi.map(Arc::new),
         status,
         report,
         metrics,

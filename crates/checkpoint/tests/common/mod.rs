@@ -63,6 +63,7 @@ pub(crate) fn request(collections: &[(&str, u64)]) -> PublishRequest {
             CollectionUpdate {
                 weights,
                 status: CollectionStatus::Trained,
+                lsi: None,
                 corpus_digest: format!("corpus-{seed}"),
                 stats_digest: format!("stats-{seed}"),
                 metrics: BTreeMap::from([("held_out_ce".to_owned(), 1.25)]),

@@ -28,6 +28,8 @@ pub(crate) async fn run(args: Eval, json: bool) -> Result<ExitCode> {
         datasets: args.dataset,
         methods,
         seed: args.seed,
+        seeds: args.seeds,
+        stores: args.stores,
         queries: args
             .queries
             .map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
