@@ -28,6 +28,7 @@ async fn attention_agrees_over_devices() {
     let input = AttendInput {
         z: z.view(),
         gate_inputs: &gate_inputs,
+        feedback: None,
         query_vector: &query,
     };
     let mut reference: Option<Vec<f32>> = None;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use moerag_model::{
-    ALL_HEADS, AttendInput, Attention, CollectionModel, CollectionWeights, DeviceKind, Example,
-    HEADS, LEVELS, QUERY_TYPES, Routing, argmax, evaluate_weights,
+    AttendInput, Attention, CollectionModel, CollectionWeights, DeviceKind, Example, HEADS, LEVELS,
+    NUM_HEADS, QUERY_TYPES, Routing, argmax, evaluate_weights,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -45,7 +45,7 @@ pub struct Report {
     /// `routing_accuracy` per type, with the number of queries; `None` for a type without any.
     pub accuracy_by_type: [Option<(f32, usize)>; 8],
     /// Mean gate weight per head.
-    pub head_utilization: [f32; ALL_HEADS.len()],
+    pub head_utilization: [f32; NUM_HEADS],
     /// How differently the heads see the candidates.
     pub head_diversity: HeadDiversity,
 }
@@ -192,6 +192,7 @@ fn attend(
             .map(|row| AttendInput {
                 z: row.example.z().view(),
                 gate_inputs: row.example.gate_inputs(),
+                feedback: row.example.feedback(),
                 query_vector: &row.vector,
             })
             .collect();
@@ -221,8 +222,8 @@ fn type_accuracy(rows: &[&TrainingQuery], weights: &CollectionWeights) -> TypeAc
 
 /// Mean gate weight per head over queries; zeros without any.
 #[must_use]
-pub fn head_utilization(attention: &[Attention]) -> [f32; ALL_HEADS.len()] {
-    let mut mean = [0.0; ALL_HEADS.len()];
+pub fn head_utilization(attention: &[Attention]) -> [f32; NUM_HEADS] {
+    let mut mean = [0.0; NUM_HEADS];
     for query in attention {
         for (m, weight) in mean.iter_mut().zip(&query.head_weights) {
             *m += weight / attention.len() as f32;
@@ -237,12 +238,13 @@ pub fn head_diversity(attention: &[Attention]) -> HeadDiversity {
     let (mut spearman, mut overlap, mut pairs) = (0.0f64, 0.0f64, 0u32);
     let usable = attention.iter().filter(|query| query.mixture.len() > 1);
     for query in usable.take(DIVERSITY_QUERIES) {
-        // A head without attention is not there: feedback without a latent space.
+        // A head without weight is not there: feedback without a latent space or a margin.
         let heads: Vec<&[f32]> = query
             .head_attn
             .iter()
-            .map(Vec::as_slice)
-            .filter(|head| head.iter().any(|attn| *attn > 0.0))
+            .zip(&query.head_weights)
+            .filter(|(_, weight)| **weight > 0.0)
+            .map(|(head, _)| head.as_slice())
             .collect();
         // The softmax keeps the order, so ranks of attentions are ranks of logits.
         let ranks: Vec<Vec<f64>> = heads.iter().map(|head| fractional_ranks(head)).collect();

@@ -217,6 +217,10 @@ pub(crate) struct Eval {
     /// Keep the ingested sets here, so that a later run need not encode them again
     #[arg(long, value_name = "DIR")]
     pub(crate) stores: Option<PathBuf>,
+    /// Also train without each head, each overlap level, with other numbers of heads and without the
+    /// anchor: about twenty trainings a seed
+    #[arg(long)]
+    pub(crate) ablations: bool,
     /// Score a seeded sample of this many queries of each set
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) queries: Option<u64>,

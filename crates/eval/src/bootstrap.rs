@@ -19,17 +19,6 @@ const RESAMPLES: usize = 2000;
 /// Columns of [`COLUMNS`] that get intervals: nDCG@10 and MRR@10.
 const MEASURED: usize = 2;
 
-/// What the served mixture is compared with.
-const AGAINST: [Method; 7] = [
-    Method::Bm25,
-    Method::Dense,
-    Method::Rrf,
-    Method::Token,
-    Method::Prior,
-    Method::SingleHead,
-    Method::MoeNoFeedback,
-];
-
 /// Low end of the 95 % interval, mean, high end.
 pub type Interval = [f64; 3];
 /// By metric.
@@ -39,29 +28,52 @@ pub type Deltas = BTreeMap<String, Interval>;
 /// set of `sets`. Empty where a method or the queries are missing.
 pub(crate) fn deltas(sets: &[&[QueryReport]], seed: u64) -> BTreeMap<String, Deltas> {
     let moe = Method::Moe.name();
-    AGAINST
-        .iter()
+    let others = Method::ALL.iter().filter(|other| **other != Method::Moe);
+    others
         .filter_map(|other| {
-            let differences: Option<Vec<Vec<[f64; MEASURED]>>> = sets
-                .iter()
-                .map(|queries| differences(queries, moe, other.name()))
-                .collect();
-            let deltas = intervals(&differences?, seed);
-            (!deltas.is_empty()).then(|| (format!("{moe}-{other}"), deltas))
+            let of = |query: &QueryReport| {
+                Some((*query.methods.get(moe)?, *query.methods.get(other.name())?))
+            };
+            let deltas = compare(sets, seed, of)?;
+            Some((format!("{moe}-{other}"), deltas))
         })
         .collect()
 }
 
-/// `None` if one of the methods did not answer a query.
-fn differences(queries: &[QueryReport], a: &str, b: &str) -> Option<Vec<[f64; MEASURED]>> {
-    let values = |metrics: &Metrics| metrics.values();
-    queries
-        .iter()
-        .map(|query| {
-            let (a, b) = (values(query.methods.get(a)?), values(query.methods.get(b)?));
-            Some(std::array::from_fn(|i| a[i] - b[i]))
+/// Intervals of every ablation minus `moe`, by the ablation's name.
+pub(crate) fn ablations(sets: &[&[QueryReport]], seed: u64) -> BTreeMap<String, Deltas> {
+    let first = sets.first().and_then(|queries| queries.first());
+    let names = first.map_or_else(Vec::new, |query| query.ablations.keys().cloned().collect());
+    names
+        .into_iter()
+        .filter_map(|name| {
+            let of = |query: &QueryReport| {
+                let moe = query.methods.get(Method::Moe.name())?;
+                Some((*query.ablations.get(&name)?, *moe))
+            };
+            let deltas = compare(sets, seed, of)?;
+            Some((name, deltas))
         })
         .collect()
+}
+
+/// `None` if `of` has no pair of metrics for a query, or there are no queries.
+fn compare(
+    sets: &[&[QueryReport]],
+    seed: u64,
+    of: impl Fn(&QueryReport) -> Option<(Metrics, Metrics)>,
+) -> Option<Deltas> {
+    let difference = |query: &QueryReport| {
+        let (a, b) = of(query)?;
+        let (a, b) = (a.values(), b.values());
+        Some(std::array::from_fn(|i| a[i] - b[i]))
+    };
+    let differences: Option<Vec<Vec<[f64; MEASURED]>>> = sets
+        .iter()
+        .map(|queries| queries.iter().map(difference).collect())
+        .collect();
+    let deltas = intervals(&differences?, seed);
+    (!deltas.is_empty()).then_some(deltas)
 }
 
 fn intervals(sets: &[Vec<[f64; MEASURED]>], seed: u64) -> Deltas {

@@ -2,9 +2,13 @@
 //! real router library, trained on its documents alone, every method scored from the same
 //! candidates and view matrix.
 
+mod ablation;
 mod bootstrap;
+mod case;
+mod ceiling;
 mod dataset;
 mod error;
+mod learned;
 mod methods;
 mod metrics;
 mod render;

@@ -55,7 +55,12 @@ impl Report {
             ));
             out.push_str(&format!("\n```text\n{}```\n", set.details()));
             out.push_str(&delta_table(&set.deltas));
-            out.push_str(&type_table(&set.per_type));
+            out.push_str(&ablation_table(&set.ablations));
+            out.push_str(&type_table("predicted query type", &set.per_type));
+            out.push_str(&type_table(
+                "the share of terms that queries have in common with their gold",
+                &set.per_overlap,
+            ));
         }
         if self.sets.len() > 1 {
             out.push_str(&format!(
@@ -64,6 +69,7 @@ impl Report {
                 markdown_table(&self.macro_mean)
             ));
             out.push_str(&delta_table(&self.macro_deltas));
+            out.push_str(&ablation_table(&self.macro_ablations));
         }
         out
     }
@@ -130,6 +136,12 @@ impl SetReport {
             .map(|(head, weight)| format!("{head} {weight:.3}"))
             .collect();
         out.push_str(&format!("head utilization  {}\n", heads.join(", ")));
+        for (name, metrics) in &self.ceilings {
+            out.push_str(&format!(
+                "{name:<17} ndcg@10 {:.4}, mrr@10 {:.4} (needs the judgements)\n",
+                metrics.ndcg_at_10, metrics.mrr_at_10
+            ));
+        }
         let s = &self.seconds;
         out.push_str(&format!(
             "seconds           ingest {:.1}, synth {:.1}, train {:.1}, eval {:.1}\n",
@@ -189,12 +201,20 @@ fn delta_lines(deltas: &BTreeMap<String, Deltas>) -> String {
 }
 
 fn delta_table(deltas: &BTreeMap<String, Deltas>) -> String {
+    intervals_table("Differences", "difference", deltas)
+}
+
+fn ablation_table(deltas: &BTreeMap<String, Deltas>) -> String {
+    intervals_table("Ablations minus `moe`", "ablation", deltas)
+}
+
+fn intervals_table(title: &str, column: &str, deltas: &BTreeMap<String, Deltas>) -> String {
     let Some(first) = deltas.values().next() else {
         return String::new();
     };
     let metrics: Vec<&str> = first.keys().map(String::as_str).collect();
     let mut out = format!(
-        "\nDifferences with 95 % paired bootstrap intervals over the queries:\n\n| difference | {} |\n|---|{}\n",
+        "\n{title} with 95 % paired bootstrap intervals over the queries:\n\n| {column} | {} |\n|---|{}\n",
         metrics.join(" | "),
         "---:|".repeat(metrics.len())
     );
@@ -208,14 +228,14 @@ fn delta_table(deltas: &BTreeMap<String, Deltas>) -> String {
     out
 }
 
-/// nDCG@10 by predicted query type.
-fn type_table(types: &BTreeMap<String, TypeReport>) -> String {
+/// nDCG@10 by kind of query.
+fn type_table(by: &str, types: &BTreeMap<String, TypeReport>) -> String {
     let Some(first) = types.values().next() else {
         return String::new();
     };
     let methods: Vec<&str> = ordered(&first.methods).map(|(name, _)| name).collect();
     let mut out = format!(
-        "\nnDCG@10 by predicted query type:\n\n| type | queries | {} |\n|---|---:|{}\n",
+        "\nnDCG@10 by {by}:\n\n| | queries | {} |\n|---|---:|{}\n",
         methods.join(" | "),
         "---:|".repeat(methods.len())
     );

@@ -1,7 +1,7 @@
 //! What an evaluation found, for people and for machines.
 //!
-//! The JSON has the shape of the contract in DESIGN.md section 6. Fields that this version does not
-//! compute (the routing ablations) are absent, not zero.
+//! The JSON has the shape of the contract in DESIGN.md section 6. What was not asked for is absent, not
+//! zero.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -26,6 +26,9 @@ pub struct Report {
     /// 95 % interval, by `moe-METHOD` and metric.
     #[serde(default)]
     pub macro_deltas: BTreeMap<String, Deltas>,
+    /// Ablations minus `moe`, the same way; empty unless they were asked for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub macro_ablations: BTreeMap<String, Deltas>,
     /// Seed of everything random.
     pub seed: u64,
     /// Trainings of each set, with as many seeds from `seed` on.
@@ -63,15 +66,28 @@ pub struct SetReport {
     pub n_truncated_passages: usize,
     /// Metrics per method.
     pub methods: BTreeMap<String, Metrics>,
+    /// Metrics that need the judgements: no method can have them.
+    #[serde(default)]
+    pub ceilings: BTreeMap<String, Metrics>,
     /// `moe` minus every other method, as in [`Report::macro_deltas`].
     #[serde(default)]
     pub deltas: BTreeMap<String, Deltas>,
     /// Standard deviation over the seeds of each method's metrics; absent for one seed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed_sd: Option<BTreeMap<String, Metrics>>,
+    /// Ablations minus `moe`, as in [`Report::macro_deltas`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ablations: BTreeMap<String, Deltas>,
+    /// MRR@10 of the mixture minus that of its head with the largest gate weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soft_minus_hard_mrr: Option<f64>,
     /// Metrics of the queries of each predicted type.
     #[serde(default)]
     pub per_type: BTreeMap<String, TypeReport>,
+    /// Metrics by thirds of the set's queries: `semantic` share the fewest terms with their gold,
+    /// `lexical` the most.
+    #[serde(default)]
+    pub per_overlap: BTreeMap<String, TypeReport>,
     /// Which weights serve the collection: `trained` or `fallback_prior`.
     pub served: String,
     /// Why the prior serves, if it does.
@@ -93,7 +109,7 @@ pub struct SetReport {
     pub seconds: Seconds,
 }
 
-/// The queries of one predicted type.
+/// The queries of one kind.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TypeReport {
     /// How many.
@@ -150,6 +166,10 @@ pub struct QueryReport {
     pub n_candidates: usize,
     /// See `n_candidates`.
     pub n_scored: usize,
+    /// Share of the query's terms, by idf, that the gold passage with the most of them has, 0..=1;
+    /// absent when no gold was scored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<f32>,
     /// Predicted type.
     pub query_type: String,
     /// Gate weights by head.
@@ -158,6 +178,9 @@ pub struct QueryReport {
     pub first_gold_rank: BTreeMap<String, usize>,
     /// Metrics per method.
     pub methods: BTreeMap<String, Metrics>,
+    /// Metrics per ablation; not written, their differences are in the report.
+    #[serde(skip)]
+    pub ablations: BTreeMap<String, Metrics>,
 }
 
 impl Report {
@@ -178,10 +201,17 @@ impl Report {
         for queries in &by_set {
             if let Some(set) = queries.first().and_then(|q| self.sets.get_mut(&q.set)) {
                 set.deltas = bootstrap::deltas(&[queries], self.seed);
+                set.ablations = bootstrap::ablations(&[queries], self.seed);
                 set.per_type = per_type(methods, queries);
+                set.per_overlap = per_overlap(methods, queries);
+                let mrr = |method: Method| Some(set.methods.get(method.name())?.mrr_at_10);
+                set.soft_minus_hard_mrr = mrr(Method::Moe)
+                    .zip(mrr(Method::HardRouting))
+                    .map(|(soft, hard)| soft - hard);
             }
         }
         self.macro_deltas = bootstrap::deltas(&by_set, self.seed);
+        self.macro_ablations = bootstrap::ablations(&by_set, self.seed);
     }
 
     /// Writes `evaluation_results.json`, `per_query.jsonl` and `report.md` into a directory, which is
@@ -215,18 +245,41 @@ fn per_type(methods: &[Method], queries: &[QueryReport]) -> BTreeMap<String, Typ
     }
     by_type
         .into_iter()
-        .map(|(name, queries)| {
-            let mean = |method: &Method| {
-                let of_queries = queries.iter().filter_map(|q| q.methods.get(method.name()));
-                (method.name().to_owned(), Metrics::mean(of_queries))
-            };
-            let report = TypeReport {
-                n_queries: queries.len(),
-                methods: methods.iter().map(mean).collect(),
-            };
-            (name.to_owned(), report)
-        })
+        .map(|(name, queries)| (name.to_owned(), group(methods, &queries)))
         .collect()
+}
+
+/// Thirds by overlap; queries whose gold was not scored are in none.
+fn per_overlap(methods: &[Method], queries: &[QueryReport]) -> BTreeMap<String, TypeReport> {
+    let mut sorted: Vec<(f32, &QueryReport)> = queries
+        .iter()
+        .filter_map(|query| Some((query.overlap?, query)))
+        .collect();
+    sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let sorted: Vec<&QueryReport> = sorted.into_iter().map(|(_, query)| query).collect();
+    let n = sorted.len();
+    let (low, high) = (n / 3, n - n / 3);
+    let thirds = [
+        ("semantic", &sorted[..low]),
+        ("middle", &sorted[low..high]),
+        ("lexical", &sorted[high..]),
+    ];
+    thirds
+        .into_iter()
+        .filter(|(_, queries)| !queries.is_empty())
+        .map(|(name, queries)| (name.to_owned(), group(methods, queries)))
+        .collect()
+}
+
+fn group(methods: &[Method], queries: &[&QueryReport]) -> TypeReport {
+    let mean = |method: &Method| {
+        let of_queries = queries.iter().filter_map(|q| q.methods.get(method.name()));
+        (method.name().to_owned(), Metrics::mean(of_queries))
+    };
+    TypeReport {
+        n_queries: queries.len(),
+        methods: methods.iter().map(mean).collect(),
+    }
 }
 
 fn create(dir: &Path) -> Result<(), EvalError> {
@@ -263,6 +316,10 @@ mod tests {
             ..Metrics::default()
         };
         let set = |moe: f64, rrf: f64| SetReport {
+            ceilings: BTreeMap::new(),
+            ablations: BTreeMap::new(),
+            per_overlap: BTreeMap::new(),
+            soft_minus_hard_mrr: None,
             n_passages: 3,
             n_queries: 2,
             sampled_from: Some(9),
@@ -290,6 +347,7 @@ mod tests {
             sets: BTreeMap::from([("a".into(), set(0.5, 0.25)), ("b".into(), set(1.0, 0.5))]),
             macro_mean: BTreeMap::new(),
             macro_deltas: BTreeMap::new(),
+            macro_ablations: BTreeMap::new(),
             seed: 0,
             seeds: 1,
             device: "flex".into(),
@@ -364,6 +422,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("new");
         let query = QueryReport {
+            overlap: None,
+            ablations: BTreeMap::new(),
             set: "a".into(),
             query_id: "1".into(),
             query: "q".into(),

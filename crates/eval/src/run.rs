@@ -13,20 +13,23 @@ use moerag_checkpoint::{CheckpointStore, CollectionStatus, CollectionUpdate, Pub
 use moerag_encoder::{DeviceKind, Encoder};
 use moerag_retrieve::ViewConfig;
 use moerag_store::{Document, EdgeOptions, EdgeStore, Format, PassageStore};
-use router_service::{DocumentStatus, EngineConfig, ModelSlot, RouterEngine, SlotConfig, Source};
+use router_service::{DocumentStatus, EngineConfig, ModelSlot, RouterEngine, SlotConfig};
 use tokio_util::sync::CancellationToken;
 use trainer_worker::corpus::{CorpusSource, StoreSource, TrainingCorpus};
 use trainer_worker::{
-    NoProgress, ProgressEvent, TrainConfig, TrainError, TrainOutcome, TrainStatus, single_head,
-    train_collection,
+    NoProgress, ProgressEvent, TrainConfig, TrainError, TrainOutcome, TrainStatus, train_collection,
 };
 
+use crate::ablation::Ablation;
+use crate::case::Case;
+use crate::ceiling::ceilings;
 use crate::dataset::Dataset;
 use crate::error::EvalError;
+use crate::learned::Learned;
 use crate::methods::Method;
 use crate::metrics::Metrics;
 use crate::report::{QueryReport, Report, Seconds, SetReport};
-use crate::scoring::Scorer;
+use crate::scoring::{judge_all, served_difference};
 use crate::seeds::{self, Round};
 
 /// Name of the one collection of a set's store.
@@ -48,6 +51,8 @@ pub struct EvalOptions {
     /// Where to keep the stores, one directory a set; a later run with the same encoder then ingests
     /// only what changed. By default they are made anew and thrown away.
     pub stores: Option<PathBuf>,
+    /// Train again without each part, to show what it is worth; takes about twenty times as long.
+    pub ablations: bool,
     /// Directory of the encoder's files.
     pub encoder_dir: PathBuf,
     /// Device of encoder and model.
@@ -101,6 +106,7 @@ pub async fn run(
         sets: BTreeMap::new(),
         macro_mean: BTreeMap::new(),
         macro_deltas: BTreeMap::new(),
+        macro_ablations: BTreeMap::new(),
         seed: options.seed,
         seeds: options.seeds.max(1),
         device: options.device.to_string(),
@@ -179,15 +185,58 @@ impl SetRun<'_> {
                 .await
                 .map_err(at("reading the passages back"))?,
         );
-        let mut rounds = Vec::new();
-        for seed in self.options.seed..self.options.seed + self.options.seeds.max(1) {
-            let round = self
-                .round(seed, &set, &engine, &corpus, &mut seconds)
-                .await?;
-            rounds.push(round);
-        }
-        let judged = seeds::merge(rounds.iter().map(|round| round.judged.as_slice()));
         let total = set.queries.len();
+        let mut rounds = Vec::new();
+        let mut cases: Vec<Case> = Vec::new();
+        for seed in self.options.seed..self.options.seed + self.options.seeds.max(1) {
+            let config = TrainConfig {
+                seed,
+                device: self.options.device,
+                ..self.options.train.clone()
+            };
+            let (outcome, learned) = self
+                .train(&name, &corpus, &config)
+                .await
+                .map_err(at("training"))?;
+            seconds.add(&outcome);
+            if rounds.is_empty() {
+                let started = Instant::now();
+                self.publish(&engine, &corpus, &outcome, &config)
+                    .await
+                    .map_err(at("publishing"))?;
+                seconds.train += started.elapsed().as_secs_f64();
+                let started = Instant::now();
+                let heard = |done| {
+                    self.progress
+                        .update(&name, "score queries", done, total, "");
+                };
+                cases = Case::collect(&engine, COLLECTION, &set.queries, heard)
+                    .await
+                    .map_err(at("scoring"))?;
+                seconds.eval += started.elapsed().as_secs_f64();
+            }
+            self.progress.update(&name, "rank", rounds.len(), 0, "");
+            let started = Instant::now();
+            let methods = self.options.methods.clone();
+            let ranked = tokio::task::spawn_blocking(move || {
+                let judged = judge_all(&cases, &learned, &methods, seed);
+                (cases, judged)
+            });
+            let judged;
+            (cases, judged) = ranked.await.map_err(|error| at("ranking")(error.into()))?;
+            let judged = judged.map_err(|error| at("ranking")(error.into()))?;
+            seconds.eval += started.elapsed().as_secs_f64();
+            rounds.push(Round { outcome, judged });
+        }
+        let first = rounds.first().map_or(&[][..], |round| &round.judged);
+        if let Some(difference) = served_difference(&cases, first) {
+            let message = format!("the router served attention that differs by {difference}");
+            return Err(at("comparing with what was served")(message.into()));
+        }
+        let ceilings = ceilings(&cases, first, self.options.seed)
+            .map_err(|error| at("ranking")(error.into()))?;
+        let queries = seeds::merge(&name, &cases, &rounds);
+        let source = engine.models().take().source_of(COLLECTION);
         let report = SetReport {
             n_passages: set.corpus.len(),
             n_queries: total,
@@ -196,72 +245,12 @@ impl SetRun<'_> {
             n_gold_not_in_corpus: set.gold_not_in_corpus,
             n_refused_passages: ingested.refused,
             n_truncated_passages: ingested.truncated,
-            methods: mean_metrics(&self.options.methods, &judged),
+            methods: mean_metrics(&self.options.methods, &queries),
+            ceilings,
             seconds,
-            ..seeds::report(&self.options.methods, &rounds)
+            ..seeds::report(&self.options.methods, &rounds, source)
         };
-        let queries = judged.into_iter().map(|query| QueryReport {
-            set: name.clone(),
-            ..query
-        });
-        Ok((report, queries.collect()))
-    }
-
-    /// Trains with one seed, publishes, and scores every query by every method.
-    async fn round(
-        &self,
-        seed: u64,
-        set: &Dataset,
-        engine: &RouterEngine,
-        corpus: &Arc<TrainingCorpus>,
-        seconds: &mut Seconds,
-    ) -> Result<Round, EvalError> {
-        let name = &set.name;
-        let at = |stage| EvalError::stage(name, stage);
-        let config = TrainConfig {
-            seed,
-            device: self.options.device,
-            ..self.options.train.clone()
-        };
-        let (outcome, baseline) = self
-            .train(name, corpus, &config)
-            .await
-            .map_err(at("training"))?;
-        let part = |names: &[&str]| {
-            names
-                .iter()
-                .filter_map(|name| outcome.seconds.get(name))
-                .sum::<f64>()
-        };
-        seconds.synth += part(&["synth", "views"]);
-        let started = Instant::now();
-        self.publish(engine, corpus, &outcome, &config)
-            .await
-            .map_err(at("publishing"))?;
-        seconds.train += part(&["train", "lsi", "evaluate"]) + started.elapsed().as_secs_f64();
-
-        let started = Instant::now();
-        let scorer = Scorer::new(
-            engine.clone(),
-            COLLECTION,
-            self.options.methods.clone(),
-            self.options.device,
-            baseline,
-        );
-        let scorer = scorer.map_err(at("loading the prior"))?;
-        let total = set.queries.len();
-        let judged = scorer
-            .judge_all(&set.queries, |done| {
-                self.progress.update(name, "score queries", done, total, "")
-            })
-            .await
-            .map_err(at("scoring"))?;
-        seconds.eval += started.elapsed().as_secs_f64();
-        Ok(Round {
-            trained: engine.models().take().source_of(COLLECTION) == Source::Trained,
-            outcome,
-            judged,
-        })
+        Ok((report, queries))
     }
 
     /// A router over a store in `store_dir` and an empty checkpoint store in `dir`.
@@ -349,15 +338,18 @@ impl SetRun<'_> {
             .await?)
     }
 
-    /// The mixture, and the single-head baseline on the same synthetic queries if it is asked for.
+    /// The mixture and what it is compared with, on the same synthetic queries.
     async fn train(
         &self,
         name: &str,
         corpus: &Arc<TrainingCorpus>,
         config: &TrainConfig,
-    ) -> Result<(TrainOutcome, Option<Vec<f32>>), BoxError> {
-        let with_baseline = self.options.methods.contains(&Method::SingleHead);
-        let config = config.clone();
+    ) -> Result<(TrainOutcome, Learned), BoxError> {
+        let (config, methods) = (config.clone(), self.options.methods.clone());
+        let ablations = match self.options.ablations {
+            true => Ablation::all(),
+            false => Vec::new(),
+        };
         let (encoder, corpus) = (Arc::clone(self.encoder), Arc::clone(corpus));
         let (progress, set) = (Arc::clone(self.progress), name.to_owned());
         let train = move || {
@@ -370,11 +362,9 @@ impl SetRun<'_> {
             };
             let cancel = CancellationToken::new();
             let outcome = train_collection(&corpus, &encoder, &config, &report, &cancel)?;
-            let baseline = with_baseline
-                .then(|| single_head(&outcome.data, false, config.seed))
-                .transpose()?
-                .map(|weights| weights.to_vec());
-            Ok((outcome, baseline))
+            let heard = |name: &str| progress.update(&set, "ablations", 0, 0, name);
+            let learned = Learned::fit(&outcome, &config, &methods, &ablations, &heard)?;
+            Ok((outcome, learned))
         };
         let trained: Result<_, TrainError> = tokio::task::spawn_blocking(train).await?;
         Ok(trained?)
@@ -390,7 +380,7 @@ impl SetRun<'_> {
     ) -> Result<(), BoxError> {
         let update = CollectionUpdate {
             weights: outcome.weights.clone(),
-            lsi: outcome.lsi.clone(),
+            lsi: outcome.data.lsi.clone(),
             status: match outcome.status {
                 TrainStatus::Trained => CollectionStatus::Trained,
                 TrainStatus::FallbackPrior { .. } => CollectionStatus::FallbackPrior,
@@ -415,6 +405,17 @@ impl SetRun<'_> {
 }
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+impl Seconds {
+    fn add(&mut self, outcome: &TrainOutcome) {
+        let part = |names: &[&str]| {
+            let laps = names.iter().filter_map(|name| outcome.seconds.get(name));
+            laps.sum::<f64>()
+        };
+        self.synth += part(&["synth", "views"]);
+        self.train += part(&["train", "evaluate"]);
+    }
+}
 
 fn mean_metrics(methods: &[Method], judged: &[QueryReport]) -> BTreeMap<String, Metrics> {
     methods

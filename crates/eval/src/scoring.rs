@@ -1,184 +1,283 @@
-//! Every query of a set, scored once by the router and ranked by every method.
+//! All cases of a set ranked by every method of one seed.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt, stream};
 use moerag_model::{
-    ALL_HEADS, AttendInput, Attention, CollectionModel, CollectionWeights, DeviceKind, NUM_HEADS,
-    QUERY_TYPES, Routing, argmax,
+    AttendInput, Attention, CollectionModel, FIRST_STAGE_HEADS, ModelError, Routing,
 };
-use moerag_retrieve::View;
-use router_service::{AttendQuery, RouterEngine, Scored as RouterScored};
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
-use crate::dataset::JudgedQuery;
-use crate::methods::{Method, Scored};
-use crate::metrics::judge;
-use crate::report::QueryReport;
-use crate::run::BoxError;
+use crate::case::{Case, order};
+use crate::learned::Learned;
+use crate::methods::Method;
+use crate::metrics::Metrics;
 
-/// A query with its figures.
+/// Constant of reciprocal rank fusion.
+const RRF_K: f64 = 60.0;
+/// Largest difference between what the router served and what is ranked here: the order in which a
+/// batch is summed up.
+const SERVED_TOLERANCE: f32 = 1e-4;
+
+/// What the methods made of one case.
 pub(crate) struct Judged {
-    /// For `per_query.jsonl`; the name of the set is filled in later.
-    pub(crate) report: QueryReport,
-    /// Attention of the served model; none without candidates.
+    /// Metrics by method.
+    pub(crate) methods: BTreeMap<&'static str, Metrics>,
+    /// Rank from 1 of the first gold passage by method, where it is ranked at all.
+    pub(crate) first_gold_rank: BTreeMap<&'static str, usize>,
+    /// Metrics by ablation.
+    pub(crate) ablations: BTreeMap<String, Metrics>,
+    /// Attention of the mixture; none without survivors.
     pub(crate) attention: Option<Attention>,
 }
 
-/// Scores the queries of one set.
-pub(crate) struct Scorer {
-    engine: RouterEngine,
-    collection: &'static str,
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    methods: Vec<Method>,
-    prior: CollectionModel,
-    single_head: Option<Vec<f32>>,
-}
-
-impl Scorer {
-    /// A scorer over one collection of a router.
-    pub(crate) fn new(
-        engine: RouterEngine,
-        collection: &'static str,
-        methods: Vec<Method>,
-        device: DeviceKind,
-        single_head: Option<Vec<f32>>,
-    ) -> Result<Scorer, BoxError> {
-        let prior = CollectionModel::load(&CollectionWeights::prior(), device)?;
-        Ok(Scorer {
-            engine,
-            collection,
-            shared: Arc::new(Shared {
-                methods,
-                prior,
-                single_head,
-            }),
-        })
-    }
-
-    /// All queries in their order, as many at a time as there are cores.
-    pub(crate) async fn judge_all(
-        &self,
-        queries: &[JudgedQuery],
-        progress: impl Fn(usize),
-    ) -> Result<Vec<Judged>, BoxError> {
-        let width = std::thread::available_parallelism().map_or(2, usize::from) + 1;
-        let mut judged = stream::iter(queries)
-            .map(|query| self.judge(query))
-            .buffered(width);
-        let mut all = Vec::with_capacity(queries.len());
-        while let Some(one) = judged.try_next().await? {
-            all.push(one);
-            progress(all.len());
-        }
-        Ok(all)
-    }
-
-    async fn judge(&self, query: &JudgedQuery) -> Result<Judged, BoxError> {
-        let mut request = AttendQuery::new(query.text.clone());
-        request.truncate = true;
-        let scored = self.engine.score(&request, self.collection).await?;
-        let (shared, query) = (Arc::clone(&self.shared), query.clone());
-        tokio::task::spawn_blocking(move || shared.judge(scored, &query)).await?
-    }
-}
-
-impl Shared {
-    fn judge(&self, scored: RouterScored, query: &JudgedQuery) -> Result<Judged, BoxError> {
-        let (dense, bm25): (Vec<f32>, Vec<f32>) = scored.cheap_scores().into_iter().unzip();
-        let prior = if scored.survivors.is_empty() {
-            Vec::new()
-        } else {
-            let input = AttendInput {
-                z: scored.views.z.view(),
-                gate_inputs: &scored.gate_inputs,
-                query_vector: &scored.query.vector,
+/// Ranks and judges every case.
+pub(crate) fn judge_all(
+    cases: &[Case],
+    learned: &Learned,
+    methods: &[Method],
+    seed: u64,
+) -> Result<Vec<Judged>, ModelError> {
+    let attention: Vec<Option<Attention>> = cases
+        .par_iter()
+        .map(|case| attend(case, &learned.moe, Routing::Soft))
+        .collect::<Result<_, _>>()?;
+    let gates = Gates::new(&attention, seed);
+    cases
+        .par_iter()
+        .zip(attention)
+        .enumerate()
+        .map(|(at, (case, attention))| {
+            let mut judged = Judged {
+                methods: BTreeMap::new(),
+                first_gold_rank: BTreeMap::new(),
+                ablations: BTreeMap::new(),
+                attention,
             };
-            self.prior.attend(&input, Routing::Soft)?.mixture
-        };
-        let maxsim = scored.views.raw.column(View::Maxsim as usize).to_vec();
-        let moe = scored
-            .attention
-            .as_ref()
-            .map_or(&[][..], |attention| &attention.mixture);
-        let moe_no_feedback = scored
-            .attention
-            .as_ref()
-            .map_or_else(Vec::new, of_mixture_heads);
-        let ranked = Scored {
-            dense: &dense,
-            bm25: &bm25,
-            survivors: &scored.survivors,
-            maxsim: &maxsim,
-            z: scored.views.z.view(),
-            prior: &prior,
-            moe_no_feedback: &moe_no_feedback,
-            moe,
-            single_head: self.single_head.as_deref(),
-        };
-        let mut methods = BTreeMap::new();
-        let mut first_gold_rank = BTreeMap::new();
-        for method in &self.methods {
-            let order = ranked.rank(*method);
-            let ids: Vec<&str> = order
-                .iter()
-                .map(|at| scored.candidates[*at].at.document_id.as_str())
-                .collect();
-            methods.insert(
-                method.name().to_owned(),
-                judge(&ids, &query.gold, &query.skipped),
-            );
-            let judged = ids.iter().filter(|id| !query.skipped.contains(**id));
-            if let Some(rank) = judged.clone().position(|id| query.gold.contains(*id)) {
-                first_gold_rank.insert(method.name().to_owned(), rank + 1);
+            for method in methods {
+                let ranking = rank(case, *method, learned, &judged.attention, &gates, at)?;
+                let (metrics, first) = case.judge(&ranking);
+                judged.methods.insert(method.name(), metrics);
+                if let Some(rank) = first {
+                    judged.first_gold_rank.insert(method.name(), rank);
+                }
+            }
+            for (name, model) in &learned.ablations {
+                let attention = attend(case, model, Routing::Soft)?;
+                let ranking = attention.map_or_else(Vec::new, |a| case.ranked(&a.mixture));
+                let (metrics, _) = case.judge(&ranking);
+                judged.ablations.insert(name.clone(), metrics);
+            }
+            Ok(judged)
+        })
+        .collect()
+}
+
+/// The largest difference between the attention that the router served and the one ranked here, if it
+/// is more than rounding: then the figures would not be those of the service.
+pub(crate) fn served_difference(cases: &[Case], judged: &[Judged]) -> Option<f32> {
+    let pairs = cases
+        .iter()
+        .zip(judged)
+        .filter_map(|(case, judged)| Some((case.served.as_ref()?, judged.attention.as_ref()?)));
+    let differences = pairs.flat_map(|(served, here)| {
+        let pairs = served.attn_weight.iter().zip(&here.attn_weight);
+        pairs.map(|(a, b)| (a - b).abs())
+    });
+    let worst = differences.fold(0.0, f32::max);
+    (worst > SERVED_TOLERANCE).then_some(worst)
+}
+
+fn attend(
+    case: &Case,
+    model: &CollectionModel,
+    routing: Routing,
+) -> Result<Option<Attention>, ModelError> {
+    case.input()
+        .map(|input| model.attend(&input, routing))
+        .transpose()
+}
+
+/// Gates that do not know the query.
+struct Gates {
+    /// The gate of another query, by case.
+    shuffled: Vec<Vec<f32>>,
+    /// The mean over all cases.
+    mean: Vec<f32>,
+    /// The head drawn for each case.
+    random: Vec<usize>,
+}
+
+impl Gates {
+    fn new(attention: &[Option<Attention>], seed: u64) -> Gates {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let known: Vec<&[f32]> = attention
+            .iter()
+            .flatten()
+            .map(|attention| attention.head_weights.as_slice())
+            .collect();
+        let mut mean = vec![0.0; known.first().map_or(0, |gate| gate.len())];
+        for gate in &known {
+            for (m, g) in mean.iter_mut().zip(*gate) {
+                *m += g / known.len() as f32;
             }
         }
-        let types = scored
-            .attention
-            .as_ref()
-            .map_or(&[][..], |attention| &attention.types);
-        let report = QueryReport {
-            set: String::new(),
-            query_id: query.id.clone(),
-            query: query.text.clone(),
-            n_gold: query.gold.len(),
-            n_candidates: scored.candidates.len(),
-            n_scored: scored.survivors.len(),
-            query_type: argmax(types)
-                .and_then(|at| QUERY_TYPES.get(at))
-                .map_or("", |name| name)
-                .to_owned(),
-            head_weights: scored
-                .attention
-                .as_ref()
-                .map_or_else(BTreeMap::new, |attention| {
-                    ALL_HEADS
-                        .iter()
-                        .zip(&attention.head_weights)
-                        .map(|(head, weight)| ((*head).to_owned(), *weight))
-                        .collect()
-                }),
-            first_gold_rank,
-            methods,
-        };
-        Ok(Judged {
-            report,
-            attention: scored.attention,
-        })
+        let mut drawn: Vec<usize> = (0..known.len()).collect();
+        drawn.shuffle(&mut rng);
+        let mut drawn = drawn.into_iter();
+        let shuffled = attention
+            .iter()
+            .map(|attention| match attention {
+                Some(_) => drawn.next().map_or_else(Vec::new, |at| known[at].to_vec()),
+                None => Vec::new(),
+            })
+            .collect();
+        let random = attention
+            .iter()
+            .map(|_| rng.random_range(0..FIRST_STAGE_HEADS))
+            .collect();
+        Gates {
+            shuffled,
+            mean,
+            random,
+        }
     }
 }
 
-/// What the heads of the mixture alone give each candidate, up to a factor.
-fn of_mixture_heads(attention: &Attention) -> Vec<f32> {
-    let heads = attention.head_weights.iter().zip(&attention.head_attn);
-    let mut sum = vec![0.0; attention.mixture.len()];
-    for (weight, head) in heads.take(NUM_HEADS) {
-        for (s, a) in sum.iter_mut().zip(head) {
-            *s += weight * a;
+/// Candidates of a case, best first; empty if the method has no scores.
+fn rank(
+    case: &Case,
+    method: Method,
+    learned: &Learned,
+    attention: &Option<Attention>,
+    gates: &Gates,
+    at: usize,
+) -> Result<Vec<usize>, ModelError> {
+    let linear = |weights: &Option<Vec<f32>>| {
+        let scores = weights.as_deref().map(|weights| dot_rows(case, weights));
+        scores.map_or_else(Vec::new, |scores| case.ranked(&scores))
+    };
+    let mixed = |attention: Option<Attention>| {
+        attention.map_or_else(Vec::new, |attention| case.ranked(&attention.mixture))
+    };
+    let regated = |gate: &[f32]| {
+        let attention = attention.as_ref()?;
+        Some(learned.moe.regated(attention, gate))
+    };
+    Ok(match method {
+        Method::Bm25 => order(&case.bm25),
+        Method::Dense => order(&case.dense),
+        Method::Rrf => fused(case),
+        Method::Token => case.ranked(&case.maxsim),
+        Method::Prior => {
+            let input = case.input().map(|input| AttendInput {
+                feedback: None,
+                ..input
+            });
+            let attend = |input| learned.prior.attend(&input, Routing::Soft);
+            mixed(input.map(attend).transpose()?)
+        }
+        Method::PriorFeedback => mixed(attend(case, &learned.prior, Routing::Soft)?),
+        Method::SingleHead => linear(&learned.single_head),
+        Method::SingleHeadAnchored => linear(&learned.single_head_anchored),
+        Method::TypedHeads => match (&learned.typed_heads, attention) {
+            (Some(heads), Some(attention)) => case.ranked(&typed(case, heads, &attention.types)),
+            _ => Vec::new(),
+        },
+        Method::RandomRouting => attention.as_ref().map_or_else(Vec::new, |attention| {
+            case.ranked(&attention.head_attn[gates.random[at]])
+        }),
+        Method::HardRouting => mixed(attend(case, &learned.moe, Routing::Hard)?),
+        Method::ShuffledGate => mixed(regated(&gates.shuffled[at])),
+        Method::MeanGate => mixed(regated(&gates.mean)),
+        Method::MoeNoFeedback => {
+            let gate = attention.as_ref().map(|attention| {
+                let mut gate = attention.head_weights.clone();
+                gate.iter_mut()
+                    .skip(FIRST_STAGE_HEADS)
+                    .for_each(|g| *g = 0.0);
+                gate
+            });
+            mixed(gate.and_then(|gate| regated(&gate)))
+        }
+        Method::Moe => mixed(attention.clone()),
+    })
+}
+
+/// Reciprocal rank fusion of the dense and the lexical order.
+fn fused(case: &Case) -> Vec<usize> {
+    let mut fused = vec![0.0f64; case.dense.len()];
+    for scores in [&case.dense, &case.bm25] {
+        for (rank, at) in order(scores).into_iter().enumerate() {
+            fused[at] += 1.0 / (RRF_K + rank as f64 + 1.0);
         }
     }
-    sum
+    let mut at: Vec<usize> = (0..fused.len()).collect();
+    at.sort_by(|a, b| fused[*b].total_cmp(&fused[*a]));
+    at
+}
+
+pub(crate) fn dot_rows(case: &Case, weights: &[f32]) -> Vec<f32> {
+    case.z
+        .rows()
+        .into_iter()
+        .map(|row| row.iter().zip(weights).map(|(z, w)| z * w).sum())
+        .collect()
+}
+
+/// Attentions of one head a type, mixed by the posterior of the types.
+fn typed(case: &Case, heads: &[Vec<f32>], types: &[f32]) -> Vec<f32> {
+    let mut mixture = vec![0.0; case.survivors.len()];
+    for (weights, share) in heads.iter().zip(types) {
+        let logits = dot_rows(case, weights);
+        let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let raised: Vec<f32> = logits.iter().map(|logit| (logit - top).exp()).collect();
+        let total: f32 = raised.iter().sum();
+        for (m, value) in mixture.iter_mut().zip(raised) {
+            *m += share * value / total;
+        }
+    }
+    mixture
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attention(gate: &[f32]) -> Option<Attention> {
+        Some(Attention {
+            attn_weight: vec![1.0],
+            mixture: vec![1.0],
+            head_weights: gate.to_vec(),
+            head_attn: vec![vec![1.0]; gate.len()],
+            levels: Vec::new(),
+            types: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn shuffling_permutes_the_gates_and_the_mean_is_theirs() {
+        let all: Vec<Option<Attention>> = (0..20)
+            .map(|i| match i {
+                7 => None,
+                i => attention(&[i as f32, 1.0]),
+            })
+            .collect();
+        let gates = Gates::new(&all, 3);
+        let mut firsts: Vec<usize> = gates
+            .shuffled
+            .iter()
+            .filter_map(|gate| gate.first().map(|first| *first as usize))
+            .collect();
+        assert!(gates.shuffled[7].is_empty());
+        assert!(firsts.iter().enumerate().any(|(i, first)| i != *first));
+        firsts.sort_unstable();
+        let expected: Vec<usize> = (0..20).filter(|i| *i != 7).collect();
+        assert_eq!(firsts, expected);
+        let mean = expected.iter().sum::<usize>() as f32 / 19.0;
+        assert!((gates.mean[0] - mean).abs() < 1e-4 && (gates.mean[1] - 1.0).abs() < 1e-5);
+        assert!(gates.random.iter().all(|head| *head < FIRST_STAGE_HEADS));
+    }
 }

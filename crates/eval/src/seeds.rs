@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use moerag_model::ALL_HEADS;
+use moerag_model::{HEADS, QUERY_TYPES, argmax};
+use router_service::Source;
 use trainer_worker::evaluate::{head_diversity, head_utilization};
 use trainer_worker::{TrainOutcome, TrainStatus};
 
+use crate::case::Case;
 use crate::methods::Method;
 use crate::metrics::Metrics;
 use crate::report::{HeadDiversity, HeldOutLoss, QueryReport, SetReport};
@@ -14,35 +16,64 @@ use crate::scoring::Judged;
 /// One training and its figures.
 pub(crate) struct Round {
     pub(crate) outcome: TrainOutcome,
-    /// Whether the router serves what was trained.
-    pub(crate) trained: bool,
+    /// One for each case.
     pub(crate) judged: Vec<Judged>,
 }
 
 /// Each query with the mean of its metrics over the seeds; the rest is the first seed's.
-pub(crate) fn merge<'a>(rounds: impl Iterator<Item = &'a [Judged]> + Clone) -> Vec<QueryReport> {
-    let Some(first) = rounds.clone().next() else {
+pub(crate) fn merge(set: &str, cases: &[Case], rounds: &[Round]) -> Vec<QueryReport> {
+    let Some(first) = rounds.first() else {
         return Vec::new();
     };
-    first
+    cases
         .iter()
+        .zip(&first.judged)
         .enumerate()
-        .map(|(at, judged)| {
-            let mut report = judged.report.clone();
-            for (method, metrics) in &mut report.methods {
-                let of_seeds = rounds
-                    .clone()
-                    .filter_map(|round| round.get(at)?.report.methods.get(method));
-                *metrics = Metrics::mean(of_seeds);
+        .map(|(at, (case, judged))| {
+            let of_seeds = || rounds.iter().filter_map(|round| round.judged.get(at));
+            let methods = judged.methods.keys().map(|name| {
+                let mean = Metrics::mean(of_seeds().filter_map(|j| j.methods.get(name)));
+                ((*name).to_owned(), mean)
+            });
+            let ablations = judged.ablations.keys().map(|name| {
+                let mean = Metrics::mean(of_seeds().filter_map(|j| j.ablations.get(name)));
+                (name.clone(), mean)
+            });
+            let attention = judged.attention.as_ref();
+            let heads = attention.map_or(&[][..], |attention| &attention.head_weights);
+            let types = attention.map_or(&[][..], |attention| &attention.types);
+            QueryReport {
+                set: set.to_owned(),
+                query_id: case.query.id.clone(),
+                query: case.query.text.clone(),
+                n_gold: case.query.gold.len(),
+                n_candidates: case.documents.len(),
+                n_scored: case.survivors.len(),
+                overlap: case.overlap,
+                query_type: argmax(types)
+                    .and_then(|at| QUERY_TYPES.get(at))
+                    .map_or("", |name| name)
+                    .to_owned(),
+                head_weights: HEADS
+                    .iter()
+                    .zip(heads)
+                    .map(|(head, weight)| ((*head).to_owned(), *weight))
+                    .collect(),
+                first_gold_rank: judged
+                    .first_gold_rank
+                    .iter()
+                    .map(|(name, rank)| ((*name).to_owned(), *rank))
+                    .collect(),
+                methods: methods.collect(),
+                ablations: ablations.collect(),
             }
-            report
         })
         .collect()
 }
 
 /// What the trainings say about a set, beside the metrics: means over the seeds; heads, digest and
 /// reason are the first seed's.
-pub(crate) fn report(methods: &[Method], rounds: &[Round]) -> SetReport {
+pub(crate) fn report(methods: &[Method], rounds: &[Round], source: Source) -> SetReport {
     let Some(first) = rounds.first() else {
         return SetReport::default();
     };
@@ -54,7 +85,8 @@ pub(crate) fn report(methods: &[Method], rounds: &[Round]) -> SetReport {
     let measured = attention.iter().any(|query| query.mixture.len() > 1);
     let diversity = head_diversity(&attention);
     let outcomes = || rounds.iter().map(|round| &round.outcome);
-    let trained = rounds.iter().all(|round| round.trained);
+    let all_trained = outcomes().all(|outcome| outcome.status == TrainStatus::Trained);
+    let trained = source == Source::Trained && all_trained;
     SetReport {
         served: if trained { "trained" } else { "fallback_prior" }.to_owned(),
         fallback_reason: outcomes().find_map(|outcome| match &outcome.status {
@@ -74,7 +106,7 @@ pub(crate) fn report(methods: &[Method], rounds: &[Round]) -> SetReport {
             spearman: f64::from(diversity.spearman),
             attention: f64::from(diversity.attention),
         }),
-        head_utilization: ALL_HEADS
+        head_utilization: HEADS
             .iter()
             .zip(head_utilization(&attention))
             .map(|(head, weight)| ((*head).to_owned(), f64::from(weight)))
@@ -101,7 +133,7 @@ fn seed_sd(methods: &[Method], rounds: &[Round]) -> BTreeMap<String, Metrics> {
                 .iter()
                 .map(|round| {
                     let queries = round.judged.iter();
-                    Metrics::mean(queries.filter_map(|q| q.report.methods.get(method.name())))
+                    Metrics::mean(queries.filter_map(|q| q.methods.get(method.name())))
                 })
                 .collect();
             (method.name().to_owned(), Metrics::sd(&of_seeds))

@@ -47,6 +47,7 @@ fn main() {
                 let input = AttendInput {
                     z: z.view(),
                     gate_inputs: &gate,
+                    feedback: None,
                     query_vector: &[],
                 };
                 let start = Instant::now();

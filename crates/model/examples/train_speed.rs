@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use moerag_model::{
     ClassifierConfig, CollectionModel, CollectionWeights, DeviceKind, Dropout, Example,
-    GateFeatures, LossConfig, MixtureTrainer, NUM_VIEWS, OptimConfig, SingleHead, SingleHeadConfig,
-    epoch_order,
+    GateFeatures, HeadLayout, LossConfig, MixtureTrainer, NUM_VIEWS, OptimConfig, SingleHead,
+    SingleHeadConfig, epoch_order,
 };
 use ndarray::Array2;
 use rand::{Rng, SeedableRng};
@@ -33,7 +33,7 @@ fn main() {
         .map(|query| {
             let z = Array2::from_shape_fn((CANDIDATES, NUM_VIEWS), |_| rng.random_range(-2.0..2.0));
             let gate = (0..56).map(|_| rng.random_range(-1.0..1.0)).collect();
-            Example::new(z, vec![query % CANDIDATES], gate, &prior).unwrap()
+            Example::new(z, vec![query % CANDIDATES], gate, None, &prior).unwrap()
         })
         .collect();
     println!("{QUERIES} examples with anchors: {:.2?}", start.elapsed());
@@ -46,7 +46,7 @@ fn main() {
 
     let start = Instant::now();
     let optim = OptimConfig::default();
-    let weights = CollectionWeights::start(0, &features, None);
+    let weights = CollectionWeights::start(&HeadLayout::default(), 0, &features, None);
     let mut trainer = MixtureTrainer::new(&weights, kind, &optim, &LossConfig::default()).unwrap();
     let mut dropout = Dropout::new(optim.dropout, 0).unwrap();
     for epoch in 0..optim.epochs {

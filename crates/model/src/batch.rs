@@ -1,16 +1,18 @@
 //! Training examples and their batches.
 
 use burn::tensor::{Bool, Device, Tensor, TensorData};
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2};
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::ModelError;
 use crate::features::GateFeatures;
+use crate::feedback::Feedback;
 use crate::gate::Routing;
 use crate::infer::{AttendInput, CollectionModel};
-use crate::prior::NUM_VIEWS;
+use crate::mixture::{Mixture, MixtureOutput};
+use crate::prior::{HEAD_COLUMNS, NUM_VIEWS};
 use crate::weights::GATE_FEATURES;
 
 /// One synthetic query with its candidates.
@@ -19,6 +21,7 @@ pub struct Example {
     z: Array2<f32>,
     gold: Vec<usize>,
     gate_inputs: Vec<f32>,
+    feedback: Option<Feedback>,
     anchor: Vec<f32>,
 }
 
@@ -26,8 +29,8 @@ impl Example {
     /// Builds an example.
     ///
     /// `z` is `[n, 13]`, z-scored views of the candidates; `gold` holds the rows of the relevant
-    /// ones (target mass is shared equally); `gate_inputs` is `[56]`; `prior` is the untrained model
-    /// whose attention is the anchor `A0`.
+    /// ones (target mass is shared equally); `gate_inputs` is `[56]`; `feedback` is `None` without a
+    /// latent space; `prior` is the untrained model whose attention is the anchor `A0`.
     ///
     /// # Errors
     ///
@@ -36,6 +39,7 @@ impl Example {
         z: Array2<f32>,
         gold: Vec<usize>,
         gate_inputs: Vec<f32>,
+        feedback: Option<Feedback>,
         prior: &CollectionModel,
     ) -> Result<Self, ModelError> {
         if z.nrows() == 0 || gold.is_empty() {
@@ -56,6 +60,7 @@ impl Example {
         let input = AttendInput {
             z: z.view(),
             gate_inputs: &gate_inputs,
+            feedback: feedback.as_ref(),
             query_vector: &query,
         };
         let anchor = prior.attend(&input, Routing::Soft)?.attn_weight;
@@ -63,8 +68,24 @@ impl Example {
             z,
             gold,
             gate_inputs,
+            feedback,
             anchor,
         })
+    }
+
+    /// The same query with the anchor of another untrained model.
+    ///
+    /// # Errors
+    ///
+    /// As [`CollectionModel::attend`].
+    pub fn anchored_to(&self, prior: &CollectionModel) -> Result<Self, ModelError> {
+        Self::new(
+            self.z.clone(),
+            self.gold.clone(),
+            self.gate_inputs.clone(),
+            self.feedback.clone(),
+            prior,
+        )
     }
 
     /// z-scored views, `[n, 13]`.
@@ -80,6 +101,11 @@ impl Example {
     /// The query's gate inputs, `[56]`.
     pub fn gate_inputs(&self) -> &[f32] {
         &self.gate_inputs
+    }
+
+    /// What the feedback head reads.
+    pub fn feedback(&self) -> Option<&Feedback> {
+        self.feedback.as_ref()
     }
 
     /// The prior's attention `A0`, `[n]`, summing to 1.
@@ -139,12 +165,14 @@ pub fn epoch_order(n: usize, seed: u64, epoch: usize) -> Vec<usize> {
 /// A padded batch on a device.
 #[derive(Clone, Debug)]
 pub struct TrainBatch {
-    /// `[batch, n, 13]`; padding is 0.
+    /// `[batch, n, 14]`; padding is 0.
     pub z: Tensor<3>,
     /// `[batch, n]`; true = a candidate.
     pub mask: Tensor<2, Bool>,
     /// `[batch, 62]`, after dropout.
     pub x: Tensor<2>,
+    /// Log of the feedback head's mass, `[batch, 1]`.
+    pub log_mass: Tensor<2>,
     /// Target distribution over the candidates, `[batch, n]`.
     pub target: Tensor<2>,
     /// The prior's attention `A0`, `[batch, n]`.
@@ -177,7 +205,8 @@ impl TrainBatch {
                 found: 0,
             });
         }
-        let mut z = vec![0.0; batch * n * NUM_VIEWS];
+        let mut z = vec![0.0; batch * n * HEAD_COLUMNS];
+        let mut log_mass = Vec::with_capacity(batch);
         let mut mask = vec![false; batch * n];
         let mut target = vec![0.0; batch * n];
         let mut anchor = vec![0.0; batch * n];
@@ -185,10 +214,9 @@ impl TrainBatch {
         for (row, example) in examples.iter().enumerate() {
             let rows = example.z.nrows();
             let start = row * n;
-            let slots = &mut z[start * NUM_VIEWS..(start + rows) * NUM_VIEWS];
-            for (slot, value) in slots.iter_mut().zip(&example.z) {
-                *slot = *value;
-            }
+            let slots = &mut z[start * HEAD_COLUMNS..(start + rows) * HEAD_COLUMNS];
+            columns(slots, example.z.view(), example.feedback.as_ref());
+            log_mass.push(Feedback::log_mass(example.feedback.as_ref()));
             mask[start..start + rows].fill(true);
             anchor[start..start + rows].copy_from_slice(&example.anchor);
             for gold in &example.gold {
@@ -201,11 +229,38 @@ impl TrainBatch {
             }
         }
         Ok(Self {
-            z: Tensor::from_data(TensorData::new(z, [batch, n, NUM_VIEWS]), device),
+            z: Tensor::from_data(TensorData::new(z, [batch, n, HEAD_COLUMNS]), device),
+            log_mass: Tensor::from_data(TensorData::new(log_mass, [batch, 1]), device),
             mask: Tensor::from_data(TensorData::new(mask, [batch, n]), device),
             x: Tensor::from_data(TensorData::new(x, [batch, GATE_FEATURES]), device),
             target: Tensor::from_data(TensorData::new(target, [batch, n]), device),
             anchor: Tensor::from_data(TensorData::new(anchor, [batch, n]), device),
         })
+    }
+
+    /// The whole forward pass.
+    pub(crate) fn forward(&self, mixture: &Mixture) -> MixtureOutput {
+        mixture.forward(
+            self.z.clone(),
+            Some(self.mask.clone()),
+            self.x.clone(),
+            self.log_mass.clone(),
+        )
+    }
+}
+
+/// Fills `slots`, `[n, 14]` of zeros, with views `[n, 13]` and the feedback view.
+pub(crate) fn columns(slots: &mut [f32], z: ArrayView2<'_, f32>, feedback: Option<&Feedback>) {
+    for (i, (slot, row)) in slots
+        .chunks_mut(HEAD_COLUMNS)
+        .zip(z.outer_iter())
+        .enumerate()
+    {
+        for (slot, value) in slot.iter_mut().zip(row) {
+            *slot = *value;
+        }
+        if let Some(feedback) = feedback {
+            slot[NUM_VIEWS] = feedback.view[i];
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! The gate: which heads a query listens to (RECIPE.md, "Router"; DESIGN.md section 3).
 
 use burn::module::{Module, Param};
-use burn::tensor::activation::softmax;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::activation::{log_softmax, softmax};
+use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::error::ModelError;
 use crate::head::tensor;
@@ -17,7 +17,8 @@ pub struct GateRouter {
     bias: Param<Tensor<1>>,
 }
 
-/// `g = softmax(log_bias + x W + b)`; `log_bias` starts at `ln g0`.
+/// `g = softmax(log_bias + x W + b + ln mass)`; `log_bias` starts at `ln g0`. The mass is feedback's
+/// and depends on the query; the other heads have none.
 #[derive(Module, Debug)]
 pub struct Gate {
     /// `[heads]`, not decayed.
@@ -25,11 +26,19 @@ pub struct Gate {
     pub(crate) router: GateRouter,
     /// `[heads]`, the prior gate `g0`: a constant that the gate term of the loss pulls towards.
     prior: Tensor<1>,
+    /// `[heads]`, 1 for the feedback head. A constant.
+    feedback: Tensor<1>,
 }
 
 impl Gate {
     pub(crate) fn from_weights(weights: &CollectionWeights, device: &Device) -> Self {
+        let heads = weights.heads();
+        let mut feedback = vec![0.0f32; heads];
+        if let Some(head) = weights.feedback_head() {
+            feedback[head] = 1.0;
+        }
         Self {
+            feedback: Tensor::from_data(TensorData::new(feedback, [heads]), device),
             log_bias: Param::from_tensor(tensor(weights, names::GATE_LOG_BIAS, device)),
             router: GateRouter {
                 weight: Param::from_tensor(tensor(weights, names::GATE_WEIGHT, device)),
@@ -39,16 +48,23 @@ impl Gate {
         }
     }
 
-    /// Head weights `[batch, heads]`, each row summing to 1, from `x` `[batch, features]`.
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+    /// Head weights `[batch, heads]`, each row summing to 1, from `x` `[batch, features]` and the log
+    /// of feedback's mass, `[batch, 1]`.
+    pub fn forward(&self, x: Tensor<2>, log_mass: Tensor<2>) -> Tensor<2> {
         let logits = x.matmul(self.router.weight.val())
             + (self.log_bias.val() + self.router.bias.val()).unsqueeze::<2>();
-        softmax(logits, 1)
+        softmax(logits + self.mass(log_mass), 1)
     }
 
-    /// `ln g0`, `[1, heads]`.
-    pub(crate) fn log_prior(&self) -> Tensor<2> {
-        self.prior.clone().log().unsqueeze::<2>()
+    /// `ln g0` of each query, `[batch, heads]`.
+    pub(crate) fn log_prior(&self, log_mass: Tensor<2>) -> Tensor<2> {
+        let log = self.prior.clone().log().unsqueeze::<2>();
+        log_softmax(log + self.mass(log_mass), 1)
+    }
+
+    /// `[batch, heads]`, zero but for the feedback head.
+    fn mass(&self, log_mass: Tensor<2>) -> Tensor<2> {
+        log_mass.matmul(self.feedback.clone().unsqueeze::<2>())
     }
 
     pub(crate) fn parameters(&self) -> (Tensor<1>, Tensor<2>, Tensor<1>) {
@@ -68,7 +84,7 @@ pub enum Routing {
     Soft,
     /// Only the head with the largest weight.
     Hard,
-    /// The `k` heads with the largest weights, renormalised; `1 <= k <= 8`.
+    /// The `k` heads with the largest weights, renormalised; `1 <= k <= 8`, without feedback.
     TopK(usize),
 }
 

@@ -4,12 +4,14 @@ use burn::tensor::{Bool, Device, Tensor, TensorData, Transaction};
 use moerag_encoder::DeviceKind;
 use ndarray::ArrayView2;
 
+use crate::batch::columns;
 use crate::classifier::LinearClassifier;
 use crate::error::ModelError;
 use crate::features::GateFeatures;
+use crate::feedback::{Feedback, keep_first, sharpened};
 use crate::gate::Routing;
 use crate::mixture::{Mixture, MixtureOutput};
-use crate::prior::{NUM_HEADS, NUM_VIEWS, QUERY_TYPES};
+use crate::prior::{FIRST_STAGE_HEADS, HEAD_COLUMNS, NUM_VIEWS, QUERY_TYPES};
 use crate::weights::{CollectionWeights, GATE_FEATURES};
 
 /// A query with its candidates' views.
@@ -19,6 +21,9 @@ pub struct AttendInput<'a> {
     pub z: ArrayView2<'a, f32>,
     /// `moerag_retrieve::gate_inputs`, `[56]`.
     pub gate_inputs: &'a [f32],
+    /// What the feedback head reads; `None` for a collection without a latent space. Sparse routing
+    /// chooses among the heads of the first stage and does not look at it.
+    pub feedback: Option<&'a Feedback>,
     /// The pooled query vector, `[d_model]`.
     pub query_vector: &'a [f32],
 }
@@ -30,9 +35,9 @@ pub struct Attention {
     pub attn_weight: Vec<f32>,
     /// `A`, `[n]`, sums to 1.
     pub mixture: Vec<f32>,
-    /// `g`, `[8]` or, with feedback, `[9]`; sums to 1.
+    /// `g`, `[heads]`, sums to 1.
     pub head_weights: Vec<f32>,
-    /// Each head's own attention, `[8][n]` or `[9][n]`, each sums to 1 (an absent feedback head's to 0).
+    /// Each head's own attention, `[heads][n]`, each sums to 1.
     pub head_attn: Vec<Vec<f32>>,
     /// Posterior of the six overlap levels.
     pub levels: Vec<f32>,
@@ -67,6 +72,8 @@ pub struct CollectionModel {
     device: Device,
     row_step: usize,
     alpha: f32,
+    heads: usize,
+    feedback_head: Option<usize>,
 }
 
 impl CollectionModel {
@@ -85,12 +92,9 @@ impl CollectionModel {
             // A GPU backend compiles and tunes per shape; a few row counts keep that bounded.
             row_step: if kind == DeviceKind::Wgpu { 64 } else { 1 },
             alpha: weights.alpha(),
+            heads: weights.heads(),
+            feedback_head: weights.feedback_head(),
         })
-    }
-
-    /// Sharpness of `attn_weight`.
-    pub fn alpha(&self) -> f32 {
-        self.alpha
     }
 
     /// Width of the query vectors it reads; 0 when the type classifier is untrained and any will do.
@@ -98,7 +102,7 @@ impl CollectionModel {
         self.types.as_ref().map_or(0, |types| types.inputs)
     }
 
-    /// In-head view weights, `[8][13]`, each row summing to 1.
+    /// In-head weights, `[heads][14]`, each row summing to 1.
     ///
     /// # Errors
     ///
@@ -108,7 +112,7 @@ impl CollectionModel {
         let flat = weights
             .try_into_vec_as::<f32>()
             .map_err(ModelError::compute)?;
-        Ok(flat.chunks(NUM_VIEWS).map(<[f32]>::to_vec).collect())
+        Ok(flat.chunks(HEAD_COLUMNS).map(<[f32]>::to_vec).collect())
     }
 
     /// Attends to the candidates of one query.
@@ -140,19 +144,23 @@ impl CollectionModel {
         inputs: &[AttendInput<'_>],
         routing: Routing,
     ) -> Result<Vec<Attention>, ModelError> {
-        routing.validate(NUM_HEADS)?;
+        routing.validate(FIRST_STAGE_HEADS)?;
         if inputs.is_empty() {
             return Ok(Vec::new());
         }
         let mut x = Vec::with_capacity(inputs.len() * GATE_FEATURES);
         let mut posteriors = Vec::with_capacity(inputs.len());
+        let mut log_mass = Vec::with_capacity(inputs.len());
         for input in inputs {
+            let feedback = input.feedback.filter(|_| routing == Routing::Soft);
+            log_mass.push(Feedback::log_mass(feedback));
             let (features, levels) = self.features.apply(input.gate_inputs)?;
             x.extend(features);
             posteriors.push((levels, self.types_of(input.query_vector)?));
         }
         let x = self.tensor(x, [inputs.len(), GATE_FEATURES]);
-        let gate = self.mixture.gate.forward(x);
+        let log_mass = self.tensor(log_mass, [inputs.len(), 1]);
+        let gate = self.mixture.gate.forward(x, log_mass);
         let gate = self.route(gate, inputs.len(), routing)?;
         let rows = inputs
             .iter()
@@ -162,7 +170,7 @@ impl CollectionModel {
         if rows == 0 {
             let gate = host(gate)?;
             return Ok(gate
-                .chunks(NUM_HEADS)
+                .chunks(self.heads)
                 .zip(posteriors)
                 .map(|(gate, (levels, types))| without_candidates(gate, levels, types))
                 .collect());
@@ -170,6 +178,24 @@ impl CollectionModel {
         let (z, mask) = self.pad(inputs, rows.next_multiple_of(self.row_step))?;
         let output = self.mixture.forward_gated(z, mask, gate);
         self.read(output, inputs, posteriors)
+    }
+
+    /// The same heads under another gate `[heads]`: what routing by another query, or by no query,
+    /// would have given.
+    #[must_use]
+    pub fn regated(&self, attention: &Attention, gate: &[f32]) -> Attention {
+        let mut attention = attention.clone();
+        attention.head_weights = gate.to_vec();
+        let total: f32 = gate.iter().sum();
+        for (row, a) in attention.mixture.iter_mut().enumerate() {
+            let heads = gate.iter().zip(&attention.head_attn);
+            *a = heads.map(|(g, attn)| g * attn[row]).sum::<f32>() / total;
+        }
+        attention.attn_weight = sharpened(&attention.mixture, self.alpha);
+        if let Some(head) = self.feedback_head {
+            keep_first(&mut attention, head, self.alpha);
+        }
+        attention
     }
 
     fn types_of(&self, query_vector: &[f32]) -> Result<Vec<f32>, ModelError> {
@@ -201,9 +227,9 @@ impl CollectionModel {
         }
         let mut weights = host(gate)?;
         weights
-            .chunks_mut(NUM_HEADS)
+            .chunks_mut(self.heads)
             .for_each(|row| routing.apply(row));
-        Ok(self.tensor(weights, [batch, NUM_HEADS]))
+        Ok(self.tensor(weights, [batch, self.heads]))
     }
 
     /// Pads to `rows`; the mask is left out when nothing is padded.
@@ -213,9 +239,9 @@ impl CollectionModel {
         rows: usize,
     ) -> Result<(Tensor<3>, Option<Tensor<2, Bool>>), ModelError> {
         let batch = inputs.len();
-        let mut z = Vec::with_capacity(batch * rows * NUM_VIEWS);
+        let mut z = vec![0.0; batch * rows * HEAD_COLUMNS];
         let mut mask = Vec::with_capacity(batch * rows);
-        for input in inputs {
+        for (input, slots) in inputs.iter().zip(z.chunks_mut(rows * HEAD_COLUMNS)) {
             if input.z.ncols() != NUM_VIEWS {
                 return Err(ModelError::BadLength {
                     field: "z columns",
@@ -223,8 +249,16 @@ impl CollectionModel {
                     found: input.z.ncols(),
                 });
             }
-            z.extend(input.z.iter().copied());
-            z.resize(z.len() + (rows - input.z.nrows()) * NUM_VIEWS, 0.0);
+            if let Some(feedback) = input.feedback
+                && feedback.view.len() != input.z.nrows()
+            {
+                return Err(ModelError::BadLength {
+                    field: "feedback",
+                    expected: input.z.nrows(),
+                    found: feedback.view.len(),
+                });
+            }
+            columns(slots, input.z, input.feedback);
             mask.resize(mask.len() + input.z.nrows(), true);
             mask.resize(mask.len() + rows - input.z.nrows(), false);
         }
@@ -234,7 +268,7 @@ impl CollectionModel {
         let mask = mask
             .contains(&false)
             .then(|| Tensor::from_data(TensorData::new(mask, [batch, rows]), &self.device));
-        Ok((self.tensor(z, [batch, rows, NUM_VIEWS]), mask))
+        Ok((self.tensor(z, [batch, rows, HEAD_COLUMNS]), mask))
     }
 
     fn read(
@@ -266,13 +300,13 @@ impl CollectionModel {
         let mut results = Vec::with_capacity(inputs.len());
         for (query, (input, (levels, types))) in inputs.iter().zip(posteriors).enumerate() {
             let n = input.z.nrows();
-            let gate = &gate[query * NUM_HEADS..][..NUM_HEADS];
+            let gate = &gate[query * self.heads..][..self.heads];
             if n == 0 {
                 results.push(without_candidates(gate, levels, types));
                 continue;
             }
-            let heads = &head_log_attn[query * NUM_HEADS * rows..][..NUM_HEADS * rows];
-            let attention = Attention {
+            let heads = &head_log_attn[query * self.heads * rows..][..self.heads * rows];
+            let mut attention = Attention {
                 attn_weight: attn[query * rows..][..n].to_vec(),
                 mixture: log_mixture[query * rows..][..n]
                     .iter()
@@ -286,6 +320,9 @@ impl CollectionModel {
                 levels,
                 types,
             };
+            if let Some(head) = self.feedback_head {
+                keep_first(&mut attention, head, self.alpha);
+            }
             if attention
                 .attn_weight
                 .iter()
@@ -314,7 +351,7 @@ fn without_candidates(gate: &[f32], levels: Vec<f32>, types: Vec<f32>) -> Attent
         attn_weight: Vec::new(),
         mixture: Vec::new(),
         head_weights: gate.to_vec(),
-        head_attn: vec![Vec::new(); NUM_HEADS],
+        head_attn: vec![Vec::new(); gate.len()],
         levels,
         types,
     }

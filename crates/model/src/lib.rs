@@ -15,6 +15,7 @@ mod feedback;
 mod gate;
 mod head;
 mod infer;
+mod layout;
 mod loss;
 mod mixture;
 mod optim;
@@ -28,18 +29,19 @@ pub use batch::{Dropout, Example, TrainBatch, epoch_order};
 pub use classifier::{ClassifierConfig, LinearClassifier, argmax};
 pub use error::ModelError;
 pub use features::{GateFeatures, Standardiser};
-pub use feedback::{ALL_HEADS, with_feedback};
+pub use feedback::Feedback;
 pub use gate::{Gate, GateRouter, Routing};
 pub use head::AttentionHeads;
 pub use infer::{AttendInput, Attention, CollectionModel};
+pub use layout::HeadLayout;
 pub use loss::{LossConfig, LossParts, LossValues, mixture_loss};
 pub use mixture::{Mixture, MixtureOutput};
 pub use moerag_encoder::{DeviceError, DeviceKind};
 pub use moerag_retrieve::{KeySpec, LsiBasis, ViewConfig};
 pub use optim::{MixtureTrainer, OptimConfig, evaluate_weights};
 pub use prior::{
-    HEAD_VIEWS, HEADS, LEVELS, NUM_HEADS, NUM_VIEWS, P8, PRIOR_GATE, QUERY_TYPES, START_ALPHA,
-    START_TEMPERATURE, prior_gate,
+    FIRST_STAGE_HEADS, HEAD_COLUMNS, HEAD_VIEWS, HEADS, LEVELS, NUM_HEADS, NUM_VIEWS, P8,
+    PRIOR_GATE, QUERY_TYPES, START_ALPHA, START_TEMPERATURE,
 };
 pub use single::{SingleHead, SingleHeadConfig};
 pub use snapshot::{LoadedSnapshot, MAX_COLLECTIONS, ModelSnapshot};

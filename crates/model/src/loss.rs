@@ -68,7 +68,8 @@ pub fn mixture_loss(
 ) -> LossParts {
     let gold = cross_entropy(output.scores.clone(), batch.target.clone());
     let anchor = cross_entropy(output.scores.clone(), batch.anchor.clone());
-    let log_ratio = output.gate.clone().add_scalar(GATE_FLOOR).log() - mixture.gate.log_prior();
+    let log_ratio = output.gate.clone().add_scalar(GATE_FLOOR).log()
+        - mixture.gate.log_prior(batch.log_mass.clone());
     let gate_kl = (output.gate.clone() * log_ratio).sum_dim(1).mean();
     let total = gold.clone()
         + anchor.clone().mul_scalar(config.anchor)

@@ -84,20 +84,21 @@ impl Mixture {
         for (name, tensor) in trained {
             tensors.insert(name.to_owned(), tensor);
         }
-        CollectionWeights::from_tensors(tensors)
+        CollectionWeights::like(base, tensors)
     }
 
     /// The whole forward pass.
     ///
-    /// Shapes: `z` `[batch, n, views]`, `mask` `[batch, n]` (true = a candidate; `None` when no row
-    /// is padded), `x` `[batch, features]`.
+    /// Shapes: `z` `[batch, n, 14]`, `mask` `[batch, n]` (true = a candidate; `None` when no row
+    /// is padded), `x` `[batch, features]`, `log_mass` `[batch, 1]`.
     pub fn forward(
         &self,
         z: Tensor<3>,
         mask: Option<Tensor<2, Bool>>,
         x: Tensor<2>,
+        log_mass: Tensor<2>,
     ) -> MixtureOutput {
-        let gate = self.gate.forward(x);
+        let gate = self.gate.forward(x, log_mass);
         self.forward_gated(z, mask, gate)
     }
 

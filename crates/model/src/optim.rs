@@ -100,9 +100,7 @@ impl MixtureTrainer {
         dropout: &mut Dropout,
     ) -> Result<LossValues, ModelError> {
         let batch = TrainBatch::new(examples, &self.features, Some(dropout), &self.device)?;
-        let output =
-            self.mixture
-                .forward(batch.z.clone(), Some(batch.mask.clone()), batch.x.clone());
+        let output = batch.forward(&self.mixture);
         let parts = mixture_loss(&self.mixture, &output, &batch, &self.loss);
         let values = parts.values()?;
         let gradients = GradientsParams::from_grads(parts.total.backward(), &self.mixture);
@@ -171,7 +169,7 @@ fn evaluate(
     let mut mean = LossValues::default();
     for chunk in examples.chunks(EVALUATION_BATCH) {
         let batch = TrainBatch::new(chunk, features, None, device)?;
-        let output = mixture.forward(batch.z.clone(), Some(batch.mask.clone()), batch.x.clone());
+        let output = batch.forward(mixture);
         let values = mixture_loss(mixture, &output, &batch, loss).values()?;
         let share = chunk.len() as f32 / examples.len() as f32;
         mean.total += share * values.total;

@@ -2,16 +2,26 @@
 //! "Mixture").
 
 use moerag_retrieve::VIEWS;
+use ndarray::ArrayView2;
 
-/// Number of views, the columns of a z matrix.
+/// Number of views that the matching patterns have, the columns of a z matrix.
 pub const NUM_VIEWS: usize = VIEWS.len();
 
-/// Number of attention heads.
-pub const NUM_HEADS: usize = 8;
+/// Columns that the heads read: the views and the feedback view, which comes last.
+pub const HEAD_COLUMNS: usize = NUM_VIEWS + 1;
 
-/// The heads by matching pattern, in the order of every per-head array.
+/// Name of the last column.
+pub(crate) const FEEDBACK: &str = "feedback";
+
+/// Number of attention heads.
+pub const NUM_HEADS: usize = 9;
+
+/// Heads of the first stage; sparse routing chooses among these.
+pub const FIRST_STAGE_HEADS: usize = NUM_HEADS - 1;
+
+/// The heads by matching pattern, in the order of every per-head array. Feedback is the last.
 pub const HEADS: [&str; NUM_HEADS] = [
-    "dense", "context", "sentence", "token", "phrase", "window", "lexical", "exact",
+    "dense", "context", "sentence", "token", "phrase", "window", "lexical", "exact", FEEDBACK,
 ];
 
 /// The query types that shape synthetic queries and that the type classifier predicts.
@@ -42,8 +52,9 @@ pub const START_TEMPERATURE: f32 = 0.5;
 /// Start value of the mixture's sharpness `alpha` in `S = alpha ln A`.
 pub const START_ALPHA: f32 = 6.0;
 
-/// The prior gate `g0`, before it is divided by its sum.
-pub const PRIOR_GATE: [f32; NUM_HEADS] = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.1];
+/// The prior gate `g0`, before it is divided by its sum. Feedback's is per unit of its mass, which
+/// depends on the query ([`crate::Feedback`]).
+pub const PRIOR_GATE: [f32; NUM_HEADS] = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.1, 1.0];
 
 /// The views of each head with their start weights; the weights of a head sum to 1.
 pub const HEAD_VIEWS: [&[(&str, f32)]; NUM_HEADS] = [
@@ -55,6 +66,7 @@ pub const HEAD_VIEWS: [&[(&str, f32)]; NUM_HEADS] = [
     &[("wms", 1.0)],
     &[("bm25", 0.9), ("cov", 0.1)],
     &[("scov", 0.7), ("big", 0.3)],
+    &[(FEEDBACK, 1.0)],
 ];
 
 /// The fixed fusion "P8": the start of the single-head baselines, before the factor .7.
@@ -68,79 +80,61 @@ pub const P8: [(&str, f32); 7] = [
     ("bm25", 0.5),
 ];
 
-/// Raw value of a view that a head does not read; the mask keeps it out.
-const UNUSED_RAW: f32 = -4.0;
-
 /// Column of a view.
 pub(crate) fn column(view: &str) -> usize {
+    if view == FEEDBACK {
+        return NUM_VIEWS;
+    }
     VIEWS.iter().position(|name| *name == view).expect(
         "HEAD_VIEWS and P8 name only views of moerag_retrieve::VIEWS; a test reads them all",
     )
 }
 
-/// `g0`, `[8]`, summing to 1.
-pub fn prior_gate() -> [f32; NUM_HEADS] {
-    let total: f32 = PRIOR_GATE.iter().sum();
-    PRIOR_GATE.map(|weight| weight / total)
-}
-
-/// Which views each head reads: 1 or 0, `[8, 13]` row by row.
-pub(crate) fn head_mask() -> Vec<f32> {
-    let mut mask = vec![0.0; NUM_HEADS * NUM_VIEWS];
-    for (head, views) in HEAD_VIEWS.iter().enumerate() {
-        for (view, _) in *views {
-            mask[head * NUM_VIEWS + column(view)] = 1.0;
+/// The untrained mixture of the first stage, `[n]`, sums to 1: what feedback starts from. `z` is
+/// `[n, 13]`.
+pub(crate) fn first_stage(z: ArrayView2<'_, f32>) -> Vec<f32> {
+    let mut mixture = vec![0.0; z.nrows()];
+    let heads = HEAD_VIEWS.iter().zip(PRIOR_GATE).take(FIRST_STAGE_HEADS);
+    let total: f32 = PRIOR_GATE[..FIRST_STAGE_HEADS].iter().sum();
+    for (views, gate) in heads {
+        let logits: Vec<f32> = z
+            .outer_iter()
+            .map(|row| {
+                START_TEMPERATURE * views.iter().map(|(v, w)| w * row[column(v)]).sum::<f32>()
+            })
+            .collect();
+        for (a, attn) in mixture.iter_mut().zip(softmax(&logits)) {
+            *a += gate / total * attn;
         }
     }
-    mask
+    mixture
 }
 
-/// Raw in-head weights whose softplus is the start weight, `[8, 13]` row by row.
-pub(crate) fn start_raw() -> Vec<f32> {
-    let mut raw = vec![UNUSED_RAW; NUM_HEADS * NUM_VIEWS];
-    for (head, views) in HEAD_VIEWS.iter().enumerate() {
-        for (view, weight) in *views {
-            raw[head * NUM_VIEWS + column(view)] = weight.exp_m1().ln();
-        }
-    }
-    raw
+/// On the host; empty for nothing.
+pub(crate) fn softmax(logits: &[f32]) -> Vec<f32> {
+    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let raised: Vec<f32> = logits.iter().map(|logit| (logit - top).exp()).collect();
+    let total: f32 = raised.iter().sum();
+    raised.into_iter().map(|value| value / total).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-
     use super::*;
 
     #[test]
-    fn every_view_belongs_to_exactly_one_head() {
-        let mask = head_mask();
-        for view in 0..NUM_VIEWS {
-            let heads: f32 = (0..NUM_HEADS)
-                .map(|head| mask[head * NUM_VIEWS + view])
-                .sum();
-            assert_eq!(heads, 1.0, "{}", VIEWS[view]);
+    fn every_column_belongs_to_exactly_one_head_whose_weights_sum_to_one() {
+        let mut owners = [0; HEAD_COLUMNS];
+        for views in HEAD_VIEWS {
+            for (view, _) in views {
+                owners[column(view)] += 1;
+            }
+            let total: f32 = views.iter().map(|(_, weight)| weight).sum();
+            assert!((total - 1.0).abs() < 1e-6);
         }
+        assert_eq!(owners, [1; HEAD_COLUMNS]);
         for (view, _) in P8 {
             assert_eq!(VIEWS[column(view)], view);
         }
-    }
-
-    #[test]
-    fn start_weights_come_back_out_of_the_softplus() {
-        let raw = start_raw();
-        for (head, views) in HEAD_VIEWS.iter().enumerate() {
-            let total: f32 = views.iter().map(|(_, weight)| weight).sum();
-            assert!((total - 1.0).abs() < 1e-6);
-            for (view, weight) in *views {
-                let back = raw[head * NUM_VIEWS + column(view)].exp().ln_1p();
-                assert!((back - weight).abs() < 1e-6, "{view}: {back}");
-            }
-        }
-    }
-
-    #[test]
-    fn the_prior_gate_sums_to_one() {
-        assert!((prior_gate().iter().sum::<f32>() - 1.0).abs() < 1e-6);
     }
 }

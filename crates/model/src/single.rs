@@ -74,11 +74,12 @@ struct LinearHead {
 impl LinearHead {
     /// Logits `[batch, n]` of `z` `[batch, n, views]`, masked.
     fn forward(&self, batch: &TrainBatch) -> Tensor<2> {
-        let [rows, n, views] = batch.z.dims();
+        let [rows, n, _] = batch.z.dims();
         let logits = batch
             .z
             .clone()
-            .reshape([rows * n, views])
+            .narrow(2, 0, NUM_VIEWS)
+            .reshape([rows * n, NUM_VIEWS])
             .matmul(self.weights.val().unsqueeze_dim::<2>(1))
             .reshape([rows, n]);
         logits.mask_fill(batch.mask.clone().bool_not(), MASKED)

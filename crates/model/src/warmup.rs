@@ -7,6 +7,7 @@ use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
+use crate::feedback::Feedback;
 use crate::gate::Routing;
 use crate::infer::{AttendInput, CollectionModel};
 use crate::prior::NUM_VIEWS;
@@ -23,6 +24,9 @@ pub struct WarmupCase {
     pub z: Vec<f32>,
     /// Gate inputs, `[56]`.
     pub gate_inputs: Vec<f32>,
+    /// What the feedback head reads; absent without a latent space.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feedback: Option<Feedback>,
     /// Pooled query vector, `[d_model]`.
     pub query_vector: Vec<f32>,
     /// Expected `attn_weight`, `[n]`.
@@ -45,6 +49,7 @@ impl WarmupCase {
             collection: collection.to_owned(),
             z: input.z.iter().copied().collect(),
             gate_inputs: input.gate_inputs.to_vec(),
+            feedback: input.feedback.cloned(),
             query_vector: input.query_vector.to_vec(),
             attn_weight: attention.attn_weight,
         })
@@ -67,6 +72,7 @@ impl WarmupCase {
         let input = AttendInput {
             z,
             gate_inputs: &self.gate_inputs,
+            feedback: self.feedback.as_ref(),
             query_vector: &self.query_vector,
         };
         let attention = model.attend(&input, Routing::Soft)?;

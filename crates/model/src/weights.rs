@@ -15,9 +15,8 @@ use sha2::{Digest, Sha256};
 use crate::classifier::LinearClassifier;
 use crate::error::ModelError;
 use crate::features::{GateFeatures, Standardiser};
-use crate::prior::{
-    self, LEVELS, NUM_HEADS, NUM_VIEWS, QUERY_TYPES, START_ALPHA, START_TEMPERATURE,
-};
+use crate::layout::{HeadLayout, feedback_head};
+use crate::prior::{HEAD_COLUMNS, LEVELS, QUERY_TYPES, START_ALPHA, START_TEMPERATURE};
 
 /// Length of the gate's input `x`: the gate inputs and the level posterior.
 pub const GATE_FEATURES: usize = GATE_INPUTS + LEVELS.len();
@@ -105,36 +104,33 @@ impl CollectionWeights {
     /// The built-in untrained mixture, version 0: the gate is `g0` for every query, the level and
     /// type posteriors are uniform.
     pub fn prior() -> Self {
-        let gate = prior::prior_gate();
+        Self::of_layout(&HeadLayout::default())
+    }
+
+    /// The untrained mixture of other heads.
+    pub fn of_layout(layout: &HeadLayout) -> Self {
+        let (heads, gate) = (layout.len(), layout.gate());
         let tensors = [
-            (
-                names::HEAD_RAW,
-                vec![NUM_HEADS, NUM_VIEWS],
-                prior::start_raw(),
-            ),
-            (
-                names::HEAD_MASK,
-                vec![NUM_HEADS, NUM_VIEWS],
-                prior::head_mask(),
-            ),
+            (names::HEAD_RAW, vec![heads, HEAD_COLUMNS], layout.raw()),
+            (names::HEAD_MASK, vec![heads, HEAD_COLUMNS], layout.mask()),
             (
                 names::HEAD_LOG_TEMPERATURE,
-                vec![NUM_HEADS],
-                vec![START_TEMPERATURE.ln(); NUM_HEADS],
+                vec![heads],
+                vec![START_TEMPERATURE.ln(); heads],
             ),
             (names::LOG_ALPHA, vec![1], vec![START_ALPHA.ln()]),
-            (names::GATE_PRIOR, vec![NUM_HEADS], gate.to_vec()),
+            (names::GATE_PRIOR, vec![heads], gate.clone()),
             (
                 names::GATE_LOG_BIAS,
-                vec![NUM_HEADS],
-                gate.map(f32::ln).to_vec(),
+                vec![heads],
+                gate.iter().map(|share| share.ln()).collect(),
             ),
             (
                 names::GATE_WEIGHT,
-                vec![GATE_FEATURES, NUM_HEADS],
-                vec![0.0; GATE_FEATURES * NUM_HEADS],
+                vec![GATE_FEATURES, heads],
+                vec![0.0; GATE_FEATURES * heads],
             ),
-            (names::GATE_BIAS, vec![NUM_HEADS], vec![0.0; NUM_HEADS]),
+            (names::GATE_BIAS, vec![heads], vec![0.0; heads]),
             (
                 names::STANDARD_MEAN,
                 vec![GATE_FEATURES],
@@ -173,8 +169,12 @@ impl CollectionWeights {
     /// The prior with a collection's own standardiser and classifiers: what is published when
     /// training does not beat the prior (DESIGN.md section 4), so that levels and query types are
     /// predicted all the same.
-    pub fn fallback(features: &GateFeatures, types: Option<&LinearClassifier>) -> Self {
-        let mut weights = Self::prior();
+    pub fn fallback(
+        layout: &HeadLayout,
+        features: &GateFeatures,
+        types: Option<&LinearClassifier>,
+    ) -> Self {
+        let mut weights = Self::of_layout(layout);
         let mut put = |name: &'static str, data: &[f32]| {
             weights.tensor_mut(name).data = data.to_vec();
         };
@@ -193,12 +193,23 @@ impl CollectionWeights {
     /// Where training starts: the fallback with the gate's linear layer drawn from a uniform
     /// distribution of .01 / sqrt(62) (RECIPE.md, "Router"). Drawn on the host, so that a seed
     /// means the same on every device.
-    pub fn start(seed: u64, features: &GateFeatures, types: Option<&LinearClassifier>) -> Self {
-        let mut weights = Self::fallback(features, types);
+    pub fn start(
+        layout: &HeadLayout,
+        seed: u64,
+        features: &GateFeatures,
+        types: Option<&LinearClassifier>,
+    ) -> Self {
+        let mut weights = Self::fallback(layout, features, types);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let bound = 0.01 / (GATE_FEATURES as f32).sqrt();
-        for value in &mut weights.tensor_mut(names::GATE_WEIGHT).data {
-            *value = rng.random_range(-bound..bound);
+        let (heads, feedback) = (weights.heads(), weights.feedback_head());
+        let data = &mut weights.tensor_mut(names::GATE_WEIGHT).data;
+        for (at, value) in data.iter_mut().enumerate() {
+            let drawn = rng.random_range(-bound..bound);
+            // The margin alone decides about feedback until there is something to learn from.
+            if feedback != Some(at % heads) {
+                *value = drawn;
+            }
         }
         weights
     }
@@ -216,8 +227,15 @@ impl CollectionWeights {
         {
             return Err(ModelError::UnknownTensor(unknown.clone()));
         }
-        let prior = Self::prior();
-        for (name, start) in &prior.tensors {
+        Self::like(&Self::prior(), tensors)
+    }
+
+    /// The same for tensors of the shapes that `base` has.
+    pub(crate) fn like(
+        base: &Self,
+        tensors: BTreeMap<String, WeightTensor>,
+    ) -> Result<Self, ModelError> {
+        for (name, start) in &base.tensors {
             let tensor = tensors
                 .get(name)
                 .ok_or_else(|| ModelError::MissingTensor(name.clone()))?;
@@ -291,6 +309,16 @@ impl CollectionWeights {
             .expect("every constructor puts all of names::ALL in")
     }
 
+    /// Number of heads.
+    pub fn heads(&self) -> usize {
+        self.data(names::GATE_PRIOR).len()
+    }
+
+    /// The head that reads the feedback view, if there is one.
+    pub(crate) fn feedback_head(&self) -> Option<usize> {
+        feedback_head(self.data(names::HEAD_MASK))
+    }
+
     /// Sharpness of the mixture, `alpha` in `S = alpha ln A`.
     pub fn alpha(&self) -> f32 {
         self.data(names::LOG_ALPHA)
@@ -311,11 +339,11 @@ impl CollectionWeights {
     /// A head without a view would divide by zero.
     fn check_head_mask(&self) -> Result<(), ModelError> {
         let mask = self.data(names::HEAD_MASK);
-        for (head, row) in mask.chunks(NUM_VIEWS).enumerate() {
+        for (head, row) in mask.chunks(HEAD_COLUMNS).enumerate() {
             if row.iter().all(|value| *value == 0.0) {
                 return Err(ModelError::OutOfRange {
                     tensor: names::HEAD_MASK.to_owned(),
-                    index: head * NUM_VIEWS,
+                    index: head * HEAD_COLUMNS,
                     value: 0.0,
                     allowed: "at least one view per head",
                 });

@@ -53,6 +53,7 @@ fn attend(
     let input = AttendInput {
         z,
         gate_inputs: &gate_inputs,
+        feedback: None,
         query_vector: &[],
     };
     model.attend(&input, routing).unwrap()
@@ -80,7 +81,8 @@ fn difference(model: &CollectionModel, cases: &[Case]) -> f32 {
         largest = largest
             .max(worst(&found.attn_weight, &case.attn))
             .max(worst(&found.mixture, &case.mixture))
-            .max(worst(&found.head_weights, &case.gate))
+            .max(worst(&found.head_weights[..8], &case.gate))
+            .max(found.head_weights[8])
             .max(worst(&found.levels, &case.levels));
         for (head, expected) in found.head_attn.iter().zip(&case.heads) {
             largest = largest.max(worst(head, expected));
@@ -154,6 +156,7 @@ fn a_query_does_not_depend_on_its_batch() {
         .map(|(z, gate)| AttendInput {
             z: z.view(),
             gate_inputs: gate,
+            feedback: None,
             query_vector: &[],
         })
         .collect();
@@ -242,6 +245,7 @@ fn bad_inputs_give_typed_errors() {
             &AttendInput {
                 z,
                 gate_inputs,
+                feedback: None,
                 query_vector: &[],
             },
             routing,

@@ -6,7 +6,7 @@ mod common;
 
 use common::prior_model;
 use moerag_model::{
-    ClassifierConfig, CollectionWeights, DeviceKind, Dropout, Example, GateFeatures,
+    ClassifierConfig, CollectionWeights, DeviceKind, Dropout, Example, GateFeatures, HeadLayout,
     LinearClassifier, LossConfig, MixtureTrainer, ModelError, NUM_VIEWS, OptimConfig, SingleHead,
     SingleHeadConfig, epoch_order, names,
 };
@@ -35,7 +35,7 @@ fn toy() -> (Vec<Example>, GateFeatures) {
         let mut gate: Vec<f32> = (0..56).map(|_| rng.random_range(-0.2..0.2)).collect();
         gate[0] = if lexical { 1.0 } else { -1.0 };
         inputs.push(gate.clone());
-        examples.push(Example::new(z, vec![gold], gate, &prior).unwrap());
+        examples.push(Example::new(z, vec![gold], gate, None, &prior).unwrap());
     }
     let levels: Vec<usize> = (0..QUERIES).map(|query| query % 6).collect();
     let features = GateFeatures::fit(&inputs, &levels, &ClassifierConfig::default(), 1).unwrap();
@@ -52,7 +52,7 @@ fn loose() -> LossConfig {
 
 fn train(kind: DeviceKind, seed: u64, epochs: usize) -> (f32, f32, CollectionWeights) {
     let (examples, features) = toy();
-    let start = CollectionWeights::start(seed, &features, None);
+    let start = CollectionWeights::start(&HeadLayout::default(), seed, &features, None);
     let optim = OptimConfig {
         batch_size: 32,
         ..OptimConfig::default()
@@ -118,7 +118,7 @@ fn seed_and_device_decide_the_weights_to_the_bit() {
 #[test]
 fn the_full_anchor_keeps_a_short_training_near_the_prior() {
     let (examples, features) = toy();
-    let start = CollectionWeights::start(3, &features, None);
+    let start = CollectionWeights::start(&HeadLayout::default(), 3, &features, None);
     let optim = OptimConfig::default();
     let run = |loss: LossConfig| {
         let mut trainer = MixtureTrainer::new(&start, DeviceKind::Flex, &optim, &loss).unwrap();
@@ -141,7 +141,7 @@ fn the_full_anchor_keeps_a_short_training_near_the_prior() {
 #[test]
 fn an_empty_batch_and_bad_settings_are_errors() {
     let (_, features) = toy();
-    let start = CollectionWeights::start(0, &features, None);
+    let start = CollectionWeights::start(&HeadLayout::default(), 0, &features, None);
     let mut trainer = MixtureTrainer::new(
         &start,
         DeviceKind::Flex,
@@ -159,7 +159,7 @@ fn an_empty_batch_and_bad_settings_are_errors() {
     let prior = prior_model();
     let z = Array2::zeros((2, NUM_VIEWS));
     for gold in [vec![], vec![2]] {
-        assert!(Example::new(z.clone(), gold, vec![0.0; 56], &prior).is_err());
+        assert!(Example::new(z.clone(), gold, vec![0.0; 56], None, &prior).is_err());
     }
 }
 
@@ -230,9 +230,9 @@ fn query_types_come_from_the_query_vector() {
     let types =
         LinearClassifier::fit(&vectors, &labels, 8, &ClassifierConfig::default(), 0).unwrap();
     let (_, features) = toy();
-    let weights = CollectionWeights::start(0, &features, Some(&types));
+    let weights = CollectionWeights::start(&HeadLayout::default(), 0, &features, Some(&types));
     assert_eq!(weights.query_dim(), 16);
-    let fallback = CollectionWeights::fallback(&features, Some(&types));
+    let fallback = CollectionWeights::fallback(&HeadLayout::default(), &features, Some(&types));
     let differing: Vec<&String> = weights
         .tensors()
         .iter()
@@ -250,6 +250,7 @@ fn query_types_come_from_the_query_vector() {
     let input = moerag_model::AttendInput {
         z: z.view(),
         gate_inputs: &[0.0; 56],
+        feedback: None,
         query_vector: &query,
     };
     let found = model.attend(&input, moerag_model::Routing::Soft).unwrap();

@@ -57,7 +57,7 @@ pub struct CollectionRoute {
     pub weight: f64,
     /// Where its weights come from.
     pub source: Source,
-    /// Gate weights in the order of `moerag_model::ALL_HEADS`; empty without candidates.
+    /// Gate weights in the order of `moerag_model::HEADS`; empty without candidates.
     pub heads: Vec<f32>,
     /// Number of candidates before pruning.
     pub candidates: usize,
@@ -98,7 +98,7 @@ pub struct AttendedPassage {
     pub passage: Passage,
     /// Its attention weight.
     pub attn_weight: f64,
-    /// Shares in the order of `moerag_model::ALL_HEADS`.
+    /// Shares in the order of `moerag_model::HEADS`.
     pub heads: Vec<HeadShare>,
     /// Scores in the order of `moerag_retrieve::VIEWS`.
     pub views: Vec<ViewShare>,

@@ -1,6 +1,6 @@
 //! Checks of requests. Each finds everything that is wrong, not only the first thing.
 
-use moerag_model::{HEADS, Routing};
+use moerag_model::{FIRST_STAGE_HEADS, Routing};
 use moerag_store::{Condition, Document, Filter, check_collection_name};
 
 use super::error::{RouterError, Violation};
@@ -223,8 +223,8 @@ fn collection_field(field: &str, name: &str, out: &mut Violations) {
 
 fn routing(routing: Routing, out: &mut Violations) {
     if let Routing::TopK(k) = routing {
-        out.check((1..=HEADS.len()).contains(&k), "top_k_heads", || {
-            format!("is {k}, must be 1 to {}", HEADS.len())
+        out.check((1..=FIRST_STAGE_HEADS).contains(&k), "top_k_heads", || {
+            format!("is {k}, must be 1 to {FIRST_STAGE_HEADS}")
         });
     }
 }

@@ -176,6 +176,7 @@ impl LoadedModel {
             let input = AttendInput {
                 z: z.view(),
                 gate_inputs: &[0.0; GATE_INPUTS],
+                feedback: None,
                 query_vector: &vec![0.0; width],
             };
             model.attend(&input, Routing::Soft)?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use moerag_model::{AttendInput, Attention, Routing, with_feedback};
+use moerag_model::{AttendInput, Attention, Feedback, Routing};
 use moerag_retrieve::lex::LexQuery;
 use moerag_retrieve::{
     CheapCandidate, CorpusStats, FeaturesRef, KeyBlock, QueryFeatures, VIEW_COUNT, ViewMatrix,
@@ -42,6 +42,8 @@ pub struct Scored {
     pub views: ViewMatrix,
     /// Inputs of the gate, `[56]`; empty without survivors.
     pub gate_inputs: Vec<f32>,
+    /// What the feedback head reads; `None` where there is nothing to follow.
+    pub feedback: Option<Feedback>,
     /// The model's attention over the survivors; `None` without any.
     pub attention: Option<Attention>,
 }
@@ -62,16 +64,15 @@ impl Scored {
         }
     }
 
-    /// Where the survivors lie in the collection's latent space; `None` without one, and for sparse
-    /// routing, which asks for the mixture's heads alone.
-    fn places(&self, routing: Routing) -> Option<Vec<Vec<f32>>> {
+    /// What the feedback head reads; `None` for a collection without a latent space.
+    fn follow(&self) -> Option<Feedback> {
         let basis = self.model.lsi_for(&self.collection)?;
-        (routing == Routing::Soft).then(|| {
-            self.survivors
-                .iter()
-                .map(|i| basis.vector(&self.candidates[*i].lex, &self.stats))
-                .collect()
-        })
+        let places: Vec<Vec<f32>> = self
+            .survivors
+            .iter()
+            .map(|i| basis.vector(&self.candidates[*i].lex, &self.stats))
+            .collect();
+        Feedback::new(self.views.z.view(), &places)
     }
 
     /// Dense and BM25 score of every candidate, before pruning: what rank fusion needs.
@@ -214,6 +215,7 @@ impl RouterEngine {
             keys,
             views: ViewMatrix::new(Array2::zeros((0, VIEW_COUNT))),
             gate_inputs: Vec::new(),
+            feedback: None,
             attention: None,
         };
         if scored.survivors.is_empty() {
@@ -233,17 +235,17 @@ impl RouterEngine {
                     scored.gate_inputs = gate_inputs(&scored.views, &scored.query, &scored.stats);
                 }
                 let _guard = stages.enter(Stage::Attend);
+                scored.feedback = scored.follow();
                 let input = AttendInput {
                     z: scored.views.z.view(),
                     gate_inputs: &scored.gate_inputs,
+                    feedback: scored.feedback.as_ref(),
                     query_vector: &scored.query.vector,
                 };
                 let model = scored.model.model_for(&scored.collection);
                 let attention = model
                     .attend(&input, routing)
                     .map_err(|error| RouterError::internal("attending", error))?;
-                let places = scored.places(routing);
-                let attention = with_feedback(attention, places.as_deref(), model.alpha());
                 scored.attention = Some(attention);
                 Ok(scored)
             })

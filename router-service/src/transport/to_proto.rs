@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::time::SystemTime;
 
-use moerag_model::{ALL_HEADS, QUERY_TYPES};
+use moerag_model::{HEADS, QUERY_TYPES};
 use moerag_proto::v1;
 use moerag_retrieve::{PassageFeatures, VIEWS};
 use moerag_store::{CollectionInfo, Passage};
@@ -196,7 +196,7 @@ fn attended_passage(attended: AttendedPassage) -> v1::AttendedPassage {
         document_range: Some(byte_range(&(passage.start..passage.end))),
         metadata: passage.metadata.into_iter().collect(),
         attn_weight: attended.attn_weight,
-        heads: ALL_HEADS
+        heads: HEADS
             .iter()
             .zip(attended.heads)
             .map(|(head, share)| v1::HeadContribution {
@@ -265,7 +265,7 @@ fn outcome(outcome: DocumentOutcome) -> v1::DocumentOutcome {
 }
 
 fn head_weights(weights: &[f32]) -> Vec<v1::HeadWeight> {
-    ALL_HEADS
+    HEADS
         .iter()
         .zip(weights)
         .map(|(head, weight)| v1::HeadWeight {

@@ -1,7 +1,7 @@
 //! The single-head baselines of the evaluation, on the same queries and candidates as the mixture
 //! (DESIGN.md section 6, "Evaluation").
 
-use moerag_model::{DeviceKind, Example, NUM_VIEWS, SingleHead, SingleHeadConfig};
+use moerag_model::{DeviceKind, Example, QUERY_TYPES, SingleHead, SingleHeadConfig};
 
 use super::data::TrainingData;
 use crate::error::TrainError;
@@ -12,21 +12,36 @@ use crate::error::TrainError;
 ///
 /// # Errors
 /// [`TrainError::Model`] when the loss diverges.
-pub fn single_head(
-    data: &TrainingData,
-    anchored: bool,
-    seed: u64,
-) -> Result<[f32; NUM_VIEWS], TrainError> {
+pub fn single_head(data: &TrainingData, anchored: bool, seed: u64) -> Result<Vec<f32>, TrainError> {
     let config = if anchored {
         SingleHeadConfig::anchored()
     } else {
         SingleHeadConfig::default()
     };
     let rows: Vec<Example> = data.training().map(|query| query.example.clone()).collect();
-    let head = SingleHead::fit(&rows, &config, seed, DeviceKind::Flex, &|| false)?;
-    let mut weights = [0.0; NUM_VIEWS];
-    for (weight, fitted) in weights.iter_mut().zip(&head.weights) {
-        *weight = *fitted;
-    }
-    Ok(weights)
+    fit(&rows, &config, seed)
+}
+
+/// One such head for each query type, on the queries of that type alone and without the prior term,
+/// `[8][views]`: the ablation "typed heads". A type without queries gets the start weights.
+///
+/// # Errors
+/// As [`single_head`].
+pub fn typed_heads(data: &TrainingData, seed: u64) -> Result<Vec<Vec<f32>>, TrainError> {
+    let config = SingleHeadConfig::default();
+    (0..QUERY_TYPES.len())
+        .map(|query_type| {
+            let rows: Vec<Example> = data
+                .training()
+                .filter(|query| query.query.query_type == query_type)
+                .map(|query| query.example.clone())
+                .collect();
+            fit(&rows, &config, seed)
+        })
+        .collect()
+}
+
+fn fit(rows: &[Example], config: &SingleHeadConfig, seed: u64) -> Result<Vec<f32>, TrainError> {
+    let head = SingleHead::fit(rows, config, seed, DeviceKind::Flex, &|| false)?;
+    Ok(head.weights)
 }

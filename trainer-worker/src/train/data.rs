@@ -5,13 +5,15 @@
 //! views are 16 MB.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use moerag_encoder::{EncodeOptions, Encoder};
 use moerag_model::{CollectionModel, CollectionWeights, DeviceKind, Example};
 use moerag_retrieve::{
-    Analyzer, CheapCandidate, CorpusStats, FeaturesRef, GoldMask, MemIndex, QueryFeatures,
-    TokenCodec, ViewConfig, Views, encoded_text, feedback_vector, gate_inputs, prune,
+    Analyzer, CheapCandidate, CorpusStats, FeaturesRef, GoldMask, LexBlock, LsiBasis, MemIndex,
+    QueryFeatures, TokenCodec, ViewConfig, Views, encoded_text, feedback_vector, gate_inputs,
+    prune,
 };
 use ndarray::Array2;
 use rand::Rng;
@@ -57,6 +59,8 @@ pub struct TrainingData {
     pub queries: Vec<TrainingQuery>,
     /// Candidates and views they were made with.
     pub view_config: ViewConfig,
+    /// The collection's latent space; `None` for one that is too small.
+    pub lsi: Option<Arc<LsiBasis>>,
     /// Queries that were made but cannot be used: nothing of the gold was left, or there was no
     /// other candidate.
     pub unusable: usize,
@@ -103,6 +107,7 @@ pub(crate) fn build(
     // The anchor is the untrained mixture; on the CPU whatever the device, so that a seed means
     // the same examples on all of them.
     let prior = CollectionModel::load(&CollectionWeights::prior(), DeviceKind::Flex)?;
+    let lsi = latent_space(input)?;
     let worker = Worker {
         input,
         analyzer: &analyzer,
@@ -133,8 +138,20 @@ pub(crate) fn build(
     Ok(TrainingData {
         queries,
         view_config: input.config.clone(),
+        lsi: lsi.map(Arc::new),
         unusable,
     })
+}
+
+fn latent_space(input: &Build<'_>) -> Result<Option<LsiBasis>, TrainError> {
+    let blocks: Vec<&LexBlock> = input.corpus.features.iter().map(|p| &p.lex).collect();
+    let cancelled = || input.cancel.is_cancelled();
+    let basis = LsiBasis::fit(&blocks, &input.corpus.stats, &cancelled);
+    if cancelled() {
+        Err(TrainError::Cancelled)
+    } else {
+        Ok(basis)
+    }
 }
 
 struct EncodedQuery {
@@ -259,7 +276,9 @@ impl Worker<'_> {
         };
         let views = Views::new(codec, stats).compute(q, &feedback, &candidates, mask.as_ref());
         let inputs = gate_inputs(&views, q, stats);
-        let example = Example::new(views.z, vec![row], inputs, self.prior)?;
+        // Feedback is not trained: a synthetic query has one gold passage, its source, which teaches
+        // that whatever else resembles it is wrong (docs/research.md has the figures).
+        let example = Example::new(views.z, vec![row], inputs, None, self.prior)?;
         let held_out = is_held_out(
             corpus,
             query.passage,

@@ -1,8 +1,8 @@
 //! The training loop: classifiers first, then heads and gate (RECIPE.md, "Loss").
 
 use moerag_model::{
-    CollectionWeights, Dropout, Example, GateFeatures, LinearClassifier, MixtureTrainer,
-    QUERY_TYPES, epoch_order,
+    CollectionModel, CollectionWeights, DeviceKind, Dropout, Example, GateFeatures, HeadLayout,
+    LinearClassifier, MixtureTrainer, ModelError, QUERY_TYPES, epoch_order,
 };
 use ndarray::Array2;
 use tokio_util::sync::CancellationToken;
@@ -11,6 +11,7 @@ use super::TrainConfig;
 use super::data::{TrainingData, TrainingQuery};
 use crate::error::TrainError;
 use crate::progress::{Progress, Stage, StageClock};
+use crate::synth::Level;
 
 /// Weights and how the loss went.
 pub(crate) struct Fitted {
@@ -21,14 +22,27 @@ pub(crate) struct Fitted {
     pub(crate) last_loss: f32,
 }
 
+/// What a training differs in from the product's: the ablations of the evaluation.
+#[derive(Debug, Clone, Default)]
+pub struct Variant {
+    /// The heads and their views.
+    pub layout: HeadLayout,
+    /// A level whose queries are not trained on.
+    pub without_level: Option<Level>,
+}
+
 /// Trains on the queries that are not held out.
 pub(crate) fn fit(
     data: &TrainingData,
     config: &TrainConfig,
+    variant: &Variant,
     progress: &dyn Progress,
     cancel: &CancellationToken,
 ) -> Result<Fitted, TrainError> {
-    let rows: Vec<&TrainingQuery> = data.training().collect();
+    let rows: Vec<&TrainingQuery> = data
+        .training()
+        .filter(|row| variant.without_level != Some(row.query.level))
+        .collect();
     let optim = &config.optim;
     let steps = rows.len().div_ceil(optim.batch_size) * optim.epochs;
     let clock = StageClock::start(Stage::Train, steps, progress);
@@ -43,10 +57,14 @@ pub(crate) fn fit(
     let types = fit_types(&rows, config)?;
     stop_if(cancel)?;
 
-    let start = CollectionWeights::start(config.seed, &features, types.as_ref());
+    let start = CollectionWeights::start(&variant.layout, config.seed, &features, types.as_ref());
     let mut trainer = MixtureTrainer::new(&start, config.device, optim, &config.loss)?;
     let mut dropout = Dropout::new(optim.dropout, config.seed)?;
-    let examples: Vec<&Example> = rows.iter().map(|row| &row.example).collect();
+    let own = examples_of(&rows, &variant.layout)?;
+    let examples: Vec<&Example> = match &own {
+        Some(own) => own.iter().collect(),
+        None => rows.iter().map(|row| &row.example).collect(),
+    };
     let (mut first_loss, mut last_loss) = (f32::NAN, f32::NAN);
     let mut step = 0;
     for epoch in 0..optim.epochs {
@@ -73,6 +91,19 @@ pub(crate) fn fit(
         first_loss,
         last_loss,
     })
+}
+
+/// The examples with the anchor of other heads; `None` for the product's, which they have.
+fn examples_of(
+    rows: &[&TrainingQuery],
+    layout: &HeadLayout,
+) -> Result<Option<Vec<Example>>, ModelError> {
+    if *layout == HeadLayout::default() {
+        return Ok(None);
+    }
+    let prior = CollectionModel::load(&CollectionWeights::of_layout(layout), DeviceKind::Flex)?;
+    let anchored = rows.iter().map(|row| row.example.anchored_to(&prior));
+    anchored.collect::<Result<_, _>>().map(Some)
 }
 
 /// The query-type classifier on the pooled vectors; `None` without queries.

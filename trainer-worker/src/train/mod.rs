@@ -6,25 +6,25 @@ mod fit;
 mod ship;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use moerag_encoder::Encoder;
 use moerag_model::{
     AttendInput, ClassifierConfig, CollectionModel, CollectionWeights, DeviceKind, LossConfig,
     OptimConfig, Warmup, WarmupCase,
 };
-use moerag_retrieve::{LexBlock, LsiBasis, TokenCodec, ViewConfig};
+use moerag_retrieve::{TokenCodec, ViewConfig};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-pub use baseline::single_head;
+pub use baseline::{single_head, typed_heads};
 pub use data::{TrainingData, TrainingQuery};
+pub use fit::Variant;
 pub use ship::{Contest, Live, Verdict, decide};
 
 use crate::corpus::TrainingCorpus;
 use crate::error::TrainError;
 use crate::evaluate::{Report, evaluate, ship_loss};
-use crate::progress::Progress;
+use crate::progress::{NoProgress, Progress};
 use crate::synth::{SyntheticQuery, generate};
 
 /// Queries stored with a version to check that a router computes the same.
@@ -184,8 +184,6 @@ pub struct TrainOutcome {
     pub weights: CollectionWeights,
     /// What training gave, also when the prior was better; `None` when there was too little data.
     pub trained: Option<CollectionWeights>,
-    /// The collection's latent space; `None` for one that is too small.
-    pub lsi: Option<Arc<LsiBasis>>,
     /// Which of the two `weights` is.
     pub status: TrainStatus,
     /// Held-out measurements.
@@ -235,19 +233,17 @@ pub fn train_collection(
     seconds.lap("views");
     let prior = CollectionWeights::prior();
     let fitted = if data.training().count() >= config.min_queries.max(1) {
-        Some(fit::fit(&data, config, progress, cancel)?)
+        Some(fit::fit(
+            &data,
+            config,
+            &Variant::default(),
+            progress,
+            cancel,
+        )?)
     } else {
         None
     };
     seconds.lap("train");
-    let blocks: Vec<&LexBlock> = corpus.features.iter().map(|p| &p.lex).collect();
-    let lsi = LsiBasis::fit(&blocks, &corpus.stats, config.seed, &|| {
-        cancel.is_cancelled()
-    });
-    if cancel.is_cancelled() {
-        return Err(TrainError::Cancelled);
-    }
-    seconds.lap("lsi");
     let trained = fitted.as_ref().map(|fitted| &fitted.weights);
     let report = evaluate(&data, &prior, trained, config, progress, cancel)?;
     let contest = Contest {
@@ -279,7 +275,6 @@ pub fn train_collection(
         digest: weights.digest(),
         trained: fitted.map(|fitted| fitted.weights),
         weights,
-        lsi: lsi.map(Arc::new),
         status,
         report,
         metrics,
@@ -317,6 +312,19 @@ pub fn prepare(
     data::build(&input, queries)
 }
 
+/// Trains once more on the same queries with other heads or fewer levels: the ablations of the evaluation.
+///
+/// # Errors
+/// As [`train_collection`].
+pub fn fit_variant(
+    data: &TrainingData,
+    config: &TrainConfig,
+    variant: &Variant,
+) -> Result<CollectionWeights, TrainError> {
+    let cancel = CancellationToken::new();
+    Ok(fit::fit(data, config, variant, &NoProgress, &cancel)?.weights)
+}
+
 /// Held-out loss of other weights (the live version's) on the same queries; `None` without held-out
 /// queries.
 ///
@@ -347,6 +355,7 @@ pub(crate) fn warmup(
             let input = AttendInput {
                 z: query.example.z().view(),
                 gate_inputs: query.example.gate_inputs(),
+                feedback: query.example.feedback(),
                 query_vector: &query.vector,
             };
             WarmupCase::record(collection, &model, &input)

@@ -72,7 +72,7 @@ impl Worker {
             view_config: outcome.view_config,
             update: CollectionUpdate {
                 weights,
-                lsi: outcome.lsi,
+                lsi: outcome.data.lsi,
                 status,
                 corpus_digest: corpus.corpus_digest.clone(),
                 stats_digest: corpus.stats.digest(),

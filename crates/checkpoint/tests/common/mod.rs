@@ -84,6 +84,7 @@ fn warmup(collection: &str, weights: &CollectionWeights) -> WarmupCase {
     let input = AttendInput {
         z: z.view(),
         gate_inputs: &gate_inputs,
+        feedback: None,
         query_vector: &[0.5; 4],
     };
     WarmupCase::record(collection, &model, &input).unwrap()

@@ -30,6 +30,7 @@ pub(crate) async fn run(args: Eval, json: bool) -> Result<ExitCode> {
         seed: args.seed,
         seeds: args.seeds,
         stores: args.stores,
+        ablations: args.ablations,
         queries: args
             .queries
             .map(|n| usize::try_from(n).unwrap_or(usize::MAX)),

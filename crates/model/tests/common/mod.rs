@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use moerag_model::{
-    CollectionModel, CollectionWeights, DeviceKind, Example, NUM_HEADS, NUM_VIEWS, WeightTensor,
-    names,
+    CollectionModel, CollectionWeights, DeviceKind, Example, HEAD_COLUMNS, NUM_HEADS, NUM_VIEWS,
+    WeightTensor, names,
 };
 use ndarray::Array2;
 
@@ -32,24 +32,34 @@ pub(crate) fn trained_weights() -> CollectionWeights {
             .map(|i| scale * (step * (i + from) as f64).sin())
             .collect()
     };
-    shift(
-        &mut tensors,
-        names::HEAD_RAW,
-        &sine(0.3, 1.0, 0, NUM_HEADS * NUM_VIEWS),
+    // The golden values know the eight heads of the first stage; the ninth stays as it is.
+    let table = |values: Vec<f64>, rows: usize, columns: usize, width: usize| -> Vec<f64> {
+        let mut table = vec![0.0; rows * width];
+        for (row, values) in table.chunks_mut(width).zip(values.chunks(columns)) {
+            row[..columns].copy_from_slice(values);
+        }
+        table
+    };
+    let raw = table(
+        sine(0.3, 1.0, 0, 8 * NUM_VIEWS),
+        NUM_HEADS,
+        NUM_VIEWS,
+        HEAD_COLUMNS,
     );
-    shift(
-        &mut tensors,
-        names::HEAD_LOG_TEMPERATURE,
-        &sine(0.2, 1.0, 1, 8),
-    );
+    shift(&mut tensors, names::HEAD_RAW, &raw);
+    let per_head = |values: Vec<f64>| table(values, 1, 8, NUM_HEADS);
+    let temperature = per_head(sine(0.2, 1.0, 1, 8));
+    shift(&mut tensors, names::HEAD_LOG_TEMPERATURE, &temperature);
     shift(&mut tensors, names::LOG_ALPHA, &[0.1]);
-    shift(&mut tensors, names::GATE_LOG_BIAS, &sine(0.1, 1.0, 2, 8));
-    shift(&mut tensors, names::GATE_BIAS, &sine(0.05, 1.0, 3, 8));
+    let log_bias = per_head(sine(0.1, 1.0, 2, 8));
+    shift(&mut tensors, names::GATE_LOG_BIAS, &log_bias);
     shift(
         &mut tensors,
-        names::GATE_WEIGHT,
-        &sine(0.2, 0.37, 0, 62 * 8),
+        names::GATE_BIAS,
+        &per_head(sine(0.05, 1.0, 3, 8)),
     );
+    let weight = table(sine(0.2, 0.37, 0, 62 * 8), 62, 8, NUM_HEADS);
+    shift(&mut tensors, names::GATE_WEIGHT, &weight);
     shift(&mut tensors, names::STANDARD_MEAN, &sine(0.5, 1.0, 0, 62));
     shift(&mut tensors, names::STANDARD_SD, &sine(0.5, 1.0, 1, 62));
     shift(
@@ -76,5 +86,12 @@ pub(crate) fn prior_model() -> CollectionModel {
 
 /// An example with the inputs above.
 pub(crate) fn example(n: usize, shift: f64, gold: Vec<usize>) -> Example {
-    Example::new(z_matrix(n, shift), gold, gate_inputs(shift), &prior_model()).unwrap()
+    Example::new(
+        z_matrix(n, shift),
+        gold,
+        gate_inputs(shift),
+        None,
+        &prior_model(),
+    )
+    .unwrap()
 }

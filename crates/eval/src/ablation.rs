@@ -1,0 +1,85 @@
+//! Trainings that differ from the product's in one thing, to show what that thing is worth.
+
+use moerag_model::{HEADS, HeadLayout};
+use trainer_worker::TrainConfig;
+use trainer_worker::synth::Level;
+use trainer_worker::train::Variant;
+
+/// One of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Ablation {
+    /// Name in reports.
+    pub(crate) name: String,
+    /// What is different in heads and queries.
+    pub(crate) variant: Variant,
+    /// Another strength of the anchor.
+    anchor: Option<f32>,
+}
+
+impl Ablation {
+    fn new(name: String, variant: Variant) -> Ablation {
+        Ablation {
+            name,
+            variant,
+            anchor: None,
+        }
+    }
+
+    /// All of them: each head left out, each overlap level left out, other numbers of heads, no anchor.
+    pub(crate) fn all() -> Vec<Ablation> {
+        let heads = HEADS.iter().enumerate().map(|(at, head)| {
+            let variant = Variant {
+                layout: HeadLayout::without(at),
+                ..Variant::default()
+            };
+            Ablation::new(format!("without_head_{head}"), variant)
+        });
+        let levels = Level::ALL.into_iter().map(|level| {
+            let variant = Variant {
+                without_level: Some(level),
+                ..Variant::default()
+            };
+            Ablation::new(format!("without_level_{}", level.name()), variant)
+        });
+        let numbers = [1, 2, 4, 8, 16].into_iter().filter_map(|groups| {
+            let variant = Variant {
+                layout: HeadLayout::of_first_stage_heads(groups)?,
+                ..Variant::default()
+            };
+            Some(Ablation::new(format!("heads_{groups}"), variant))
+        });
+        let mut all: Vec<Ablation> = heads.chain(levels).chain(numbers).collect();
+        all.push(Ablation {
+            anchor: Some(0.0),
+            ..Ablation::new("no_anchor".to_owned(), Variant::default())
+        });
+        all
+    }
+
+    /// The training's settings.
+    pub(crate) fn config(&self, base: &TrainConfig) -> TrainConfig {
+        let mut config = base.clone();
+        if let Some(anchor) = self.anchor {
+            config.loss.anchor = anchor;
+        }
+        config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_only_one_has_no_anchor() {
+        let all = Ablation::all();
+        let mut names: Vec<&str> = all.iter().map(|a| a.name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all.len());
+        assert_eq!(all.len(), HEADS.len() + 6 + 5 + 1);
+        let config = TrainConfig::default();
+        let free = |a: &&Ablation| a.config(&config).loss.anchor == 0.0;
+        assert_eq!(all.iter().filter(free).count(), 1);
+    }
+}

@@ -1,0 +1,144 @@
+//! A query with everything about its candidates that does not depend on what was learned: scored
+//! once by the router, ranked by every method of every seed.
+
+use futures::{StreamExt, TryStreamExt, stream};
+use moerag_model::{AttendInput, Attention, Feedback};
+use moerag_retrieve::View;
+use ndarray::Array2;
+use router_service::{AttendQuery, RouterEngine, Scored};
+
+use crate::dataset::JudgedQuery;
+use crate::metrics::{Metrics, judge};
+use crate::run::BoxError;
+
+/// One query, scored.
+pub(crate) struct Case {
+    /// The query and its judgements.
+    pub(crate) query: JudgedQuery,
+    /// Ids of the candidates before pruning, `[n]`, in the order `(document id, ordinal)`, so that a
+    /// stable sort breaks ties by it.
+    pub(crate) documents: Vec<String>,
+    /// Cosine with the query, `[n]`.
+    pub(crate) dense: Vec<f32>,
+    /// BM25, `[n]`.
+    pub(crate) bm25: Vec<f32>,
+    /// The candidates that pruning left, ascending, `[m]`.
+    pub(crate) survivors: Vec<usize>,
+    /// MaxSim, `[m]`.
+    pub(crate) maxsim: Vec<f32>,
+    /// Z-scored views, `[m, 13]`.
+    pub(crate) z: Array2<f32>,
+    /// Inputs of the gate, `[56]`; empty without survivors.
+    pub(crate) gate_inputs: Vec<f32>,
+    /// What the feedback head reads.
+    pub(crate) feedback: Option<Feedback>,
+    /// Pooled vector of the query.
+    pub(crate) vector: Vec<f32>,
+    /// What the router served; none without survivors.
+    pub(crate) served: Option<Attention>,
+    /// Share of the query's terms, by idf, that its gold has, 0..=1: of the gold passage with the
+    /// most. `None` when no gold survived.
+    pub(crate) overlap: Option<f32>,
+}
+
+impl Case {
+    /// Scores all queries with the router, as many at a time as there are cores; in their order.
+    pub(crate) async fn collect(
+        engine: &RouterEngine,
+        collection: &str,
+        queries: &[JudgedQuery],
+        progress: impl Fn(usize),
+    ) -> Result<Vec<Case>, BoxError> {
+        let width = std::thread::available_parallelism().map_or(2, usize::from) + 1;
+        let mut cases = stream::iter(queries)
+            .map(|query| async move {
+                let mut request = AttendQuery::new(query.text.clone());
+                request.truncate = true;
+                let scored = engine.score(&request, collection).await?;
+                Ok::<Case, BoxError>(Case::new(query.clone(), scored))
+            })
+            .buffered(width);
+        let mut all = Vec::with_capacity(queries.len());
+        while let Some(case) = cases.try_next().await? {
+            all.push(case);
+            progress(all.len());
+        }
+        Ok(all)
+    }
+
+    fn new(query: JudgedQuery, scored: Scored) -> Case {
+        let (dense, bm25) = scored.cheap_scores().into_iter().unzip();
+        let cov = scored.views.raw.column(View::Cov as usize);
+        let overlap = scored
+            .survivors
+            .iter()
+            .zip(cov)
+            .filter(|(i, _)| query.gold.contains(&scored.candidates[**i].at.document_id))
+            .map(|(_, cov)| *cov)
+            .reduce(f32::max);
+        Case {
+            overlap,
+            maxsim: scored.views.raw.column(View::Maxsim as usize).to_vec(),
+            documents: scored
+                .candidates
+                .iter()
+                .map(|candidate| candidate.at.document_id.clone())
+                .collect(),
+            dense,
+            bm25,
+            survivors: scored.survivors,
+            z: scored.views.z,
+            gate_inputs: scored.gate_inputs,
+            feedback: scored.feedback,
+            vector: scored.query.vector.clone(),
+            served: scored.attention,
+            query,
+        }
+    }
+
+    /// The input of a mixture; `None` without survivors.
+    pub(crate) fn input(&self) -> Option<AttendInput<'_>> {
+        (!self.survivors.is_empty()).then(|| AttendInput {
+            z: self.z.view(),
+            gate_inputs: &self.gate_inputs,
+            feedback: self.feedback.as_ref(),
+            query_vector: &self.vector,
+        })
+    }
+
+    /// Rows of the survivors that are gold, for the ceilings.
+    pub(crate) fn gold_rows(&self) -> Vec<usize> {
+        let gold = |row: &usize| {
+            let document = &self.documents[self.survivors[*row]];
+            self.query.gold.contains(document)
+        };
+        (0..self.survivors.len()).filter(gold).collect()
+    }
+
+    /// Candidates, best first, from scores of the survivors.
+    pub(crate) fn ranked(&self, scores: &[f32]) -> Vec<usize> {
+        order(scores)
+            .into_iter()
+            .map(|row| self.survivors[row])
+            .collect()
+    }
+
+    /// Metrics of a ranking of the candidates, and the rank from 1 of its first gold passage.
+    pub(crate) fn judge(&self, ranking: &[usize]) -> (Metrics, Option<usize>) {
+        let ids: Vec<&str> = ranking
+            .iter()
+            .map(|i| self.documents[*i].as_str())
+            .collect();
+        let metrics = judge(&ids, &self.query.gold, &self.query.skipped);
+        let mut judged = ids.iter().filter(|id| !self.query.skipped.contains(**id));
+        let first = judged.position(|id| self.query.gold.contains(*id));
+        (metrics, first.map(|rank| rank + 1))
+    }
+}
+
+/// Indices by falling score; equal scores keep their order.
+pub(crate) fn order(scores: &[f32]) -> Vec<usize> {
+    let mut at: Vec<usize> = (0..scores.len()).collect();
+    at.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+    at
+}
