@@ -7,6 +7,7 @@ mod dataset;
 mod error;
 mod methods;
 mod metrics;
+pub mod plot;
 mod render;
 mod report;
 mod run;
