@@ -220,12 +220,24 @@ pub(crate) struct Eval {
     /// Score a seeded sample of this many queries of each set
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) queries: Option<u64>,
+    /// Make one side of every passage useless before training and scoring, to see what the gate does
+    #[arg(long, value_enum, value_name = "SIDE")]
+    pub(crate) corrupt: Option<Corrupt>,
     /// Directory of the encoder's files [default: where `moerag model fetch` puts them]
     #[arg(long, env = "MOERAG_ENCODER_DIR", value_name = "DIR")]
     pub(crate) encoder_dir: Option<PathBuf>,
     /// Device of encoder and model
     #[arg(long, default_value = "flex", value_name = "DEVICE")]
     pub(crate) device: moerag_encoder::DeviceKind,
+}
+
+/// A side of the passages that an evaluation makes useless.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Corrupt {
+    /// The pooled vectors: their mean with a little noise
+    Dense,
+    /// The terms: each stands for another one
+    Lexical,
 }
 
 /// `moerag model`

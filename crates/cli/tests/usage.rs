@@ -41,6 +41,7 @@ fn bad_usage_exits_64() {
         &["ask", "x", "--top-k", "many"],
         &["ingest"],
         &["eval", "--dataset", ".", "--queries", "0"],
+        &["eval", "--dataset", ".", "--corrupt", "everything"],
         &["up", "--device", "abacus"],
         &["ingest", "/nowhere/at/all", "--router", "not an address"],
     ] {

@@ -3,6 +3,7 @@
 //! candidates and view matrix.
 
 mod bootstrap;
+mod corrupt;
 mod dataset;
 mod error;
 mod methods;
@@ -15,6 +16,7 @@ mod scoring;
 mod seeds;
 
 pub use bootstrap::{Deltas, Interval};
+pub use corrupt::Corruption;
 pub use dataset::{Dataset, Entry, JudgedQuery};
 pub use error::EvalError;
 pub use methods::Method;

@@ -21,6 +21,7 @@ use trainer_worker::{
     train_collection,
 };
 
+use crate::corrupt::{self, Corruption};
 use crate::dataset::Dataset;
 use crate::error::EvalError;
 use crate::methods::Method;
@@ -48,6 +49,8 @@ pub struct EvalOptions {
     /// Where to keep the stores, one directory a set; a later run with the same encoder then ingests
     /// only what changed. By default they are made anew and thrown away.
     pub stores: Option<PathBuf>,
+    /// What of the passages to make useless before training and scoring; a kept store stays intact.
+    pub corrupt: Option<Corruption>,
     /// Directory of the encoder's files.
     pub encoder_dir: PathBuf,
     /// Device of encoder and model.
@@ -107,6 +110,7 @@ pub async fn run(
         embedding_space_id: encoder.space().to_string(),
         candidates_per_list: views.candidates_per_list,
         prune_to: views.prune_to,
+        corruption: options.corrupt,
         code_version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let mut queries = Vec::new();
@@ -172,6 +176,13 @@ impl SetRun<'_> {
         let mut seconds = Seconds {
             ingest: started.elapsed().as_secs_f64(),
             ..Seconds::default()
+        };
+        let engine = match self.options.corrupt {
+            None => engine,
+            Some(corruption) => self
+                .corrupted(&engine, dir.path(), corruption)
+                .await
+                .map_err(at("corrupting the passages"))?,
         };
 
         let corpus = Arc::new(
@@ -290,6 +301,19 @@ impl SetRun<'_> {
             Arc::clone(self.encoder),
             Arc::new(models),
         )?)
+    }
+
+    /// A router over a corrupted copy of what `clean` serves, in `dir`.
+    async fn corrupted(
+        &self,
+        clean: &RouterEngine,
+        dir: &Path,
+        corruption: Corruption,
+    ) -> Result<RouterEngine, BoxError> {
+        let engine = self.engine(dir.join("corrupted"), dir).await?;
+        let (from, to) = (clean.store().as_ref(), engine.store().as_ref());
+        corrupt::copy(from, to, COLLECTION, corruption).await?;
+        Ok(engine)
     }
 
     async fn ingest(&self, engine: &RouterEngine, set: &Dataset) -> Result<Ingested, BoxError> {

@@ -81,6 +81,7 @@ async fn every_method_is_scored_from_documents_alone() {
         seeds: 1,
         stores: None,
         queries: None,
+        corrupt: None,
         encoder_dir: default_dir().unwrap(),
         device: DeviceKind::Flex,
         train: TrainConfig {
@@ -178,6 +179,7 @@ async fn two_sets_of_one_name_are_refused_before_any_work() {
         seeds: 1,
         stores: None,
         queries: None,
+        corrupt: None,
         encoder_dir: "/nowhere".into(),
         device: DeviceKind::Flex,
         train: TrainConfig::default(),
