@@ -65,6 +65,8 @@ pub(crate) enum Command {
     Models(Models),
     /// Evaluate on data sets in BEIR layout, each trained on its documents alone
     Eval(Eval),
+    /// Make a harder version of a data set in BEIR layout
+    EvalSet(EvalSet),
     /// The encoder's files
     #[command(subcommand)]
     Model(Model),
@@ -238,6 +240,34 @@ pub(crate) enum Corrupt {
     Dense,
     /// The terms: each stands for another one
     Lexical,
+}
+
+/// `moerag eval-set`
+#[derive(Debug, Args)]
+pub(crate) struct EvalSet {
+    /// Directory with corpus.jsonl, queries.jsonl and qrels/test.tsv
+    #[arg(long, value_name = "DIR")]
+    pub(crate) from: PathBuf,
+    /// What makes it harder
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub(crate) kind: AttackKind,
+    /// Directory to write to; new or empty
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) seed: u64,
+}
+
+/// A way to make a set harder.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum AttackKind {
+    /// Every gold passage in the middle of a passage three times as long
+    Buried,
+    /// Copies of gold passages with other numbers and names
+    NearDuplicates,
+    /// Passages that repeat the words of a query and answer nothing
+    Stuffed,
 }
 
 /// `moerag model`

@@ -54,6 +54,12 @@ pub enum EvalError {
         /// The cause.
         source: std::io::Error,
     },
+    /// A directory to write a set into has something in it.
+    #[error("{} is not empty; choose a directory that is, or a new one", path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A plot cannot be drawn.
     #[error("cannot draw {}: {source}", path.display())]
     Plot {

@@ -2,6 +2,7 @@
 //! real router library, trained on its documents alone, every method scored from the same
 //! candidates and view matrix.
 
+pub mod adversarial;
 mod bootstrap;
 mod corrupt;
 mod dataset;

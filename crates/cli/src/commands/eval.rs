@@ -65,7 +65,7 @@ pub(crate) async fn run(args: Eval, json: bool) -> Result<ExitCode> {
 }
 
 /// A set that cannot be read or a wrong name is the caller's mistake; a failed stage is not.
-fn usage(error: EvalError) -> anyhow::Error {
+pub(crate) fn usage(error: EvalError) -> anyhow::Error {
     match error {
         EvalError::Stage { .. } | EvalError::Write { .. } => error.into(),
         other => Usage(other.to_string()).into(),
