@@ -65,6 +65,8 @@ pub(crate) enum Command {
     Models(Models),
     /// Evaluate on data sets in BEIR layout, each trained on its documents alone
     Eval(Eval),
+    /// Make a harder version of a data set in BEIR layout
+    EvalSet(EvalSet),
     /// The encoder's files
     #[command(subcommand)]
     Model(Model),
@@ -224,12 +226,52 @@ pub(crate) struct Eval {
     /// Score a seeded sample of this many queries of each set
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) queries: Option<u64>,
+    /// Make one side of every passage useless before training and scoring, to see what the gate does
+    #[arg(long, value_enum, value_name = "SIDE")]
+    pub(crate) corrupt: Option<Corrupt>,
     /// Directory of the encoder's files [default: where `moerag model fetch` puts them]
     #[arg(long, env = "MOERAG_ENCODER_DIR", value_name = "DIR")]
     pub(crate) encoder_dir: Option<PathBuf>,
     /// Device of encoder and model
     #[arg(long, default_value = "flex", value_name = "DEVICE")]
     pub(crate) device: moerag_encoder::DeviceKind,
+}
+
+/// A side of the passages that an evaluation makes useless.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Corrupt {
+    /// The pooled vectors: their mean with a little noise
+    Dense,
+    /// The terms: each stands for another one
+    Lexical,
+}
+
+/// `moerag eval-set`
+#[derive(Debug, Args)]
+pub(crate) struct EvalSet {
+    /// Directory with corpus.jsonl, queries.jsonl and qrels/test.tsv
+    #[arg(long, value_name = "DIR")]
+    pub(crate) from: PathBuf,
+    /// What makes it harder
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub(crate) kind: AttackKind,
+    /// Directory to write to; new or empty
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Seed of everything random
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) seed: u64,
+}
+
+/// A way to make a set harder.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum AttackKind {
+    /// Every gold passage in the middle of a passage three times as long
+    Buried,
+    /// Copies of gold passages with other numbers and names
+    NearDuplicates,
+    /// Passages that repeat the words of a query and answer nothing
+    Stuffed,
 }
 
 /// `moerag model`

@@ -66,6 +66,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Status => commands::status::run(&addresses, json).await,
         Command::Models(command) => commands::models::run(&addresses, command, json).await,
         Command::Eval(args) => commands::eval::run(args, json).await,
+        Command::EvalSet(args) => commands::eval_set::run(args, json).await,
         Command::Model(command) => commands::model::run(command, json).await,
         Command::Health(args) => commands::health::run(args, json).await,
     }

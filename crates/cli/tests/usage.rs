@@ -41,6 +41,17 @@ fn bad_usage_exits_64() {
         &["ask", "x", "--top-k", "many"],
         &["ingest"],
         &["eval", "--dataset", ".", "--queries", "0"],
+        &["eval", "--dataset", ".", "--corrupt", "everything"],
+        &[
+            "eval-set",
+            "--from",
+            "/nowhere",
+            "--kind",
+            "buried",
+            "--out",
+            "/nowhere/new",
+        ],
+        &["eval-set", "--from", ".", "--kind", "easier", "--out", "."],
         &["up", "--device", "abacus"],
         &["ingest", "/nowhere/at/all", "--router", "not an address"],
     ] {

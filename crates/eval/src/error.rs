@@ -54,6 +54,20 @@ pub enum EvalError {
         /// The cause.
         source: std::io::Error,
     },
+    /// A directory to write a set into has something in it.
+    #[error("{} is not empty; choose a directory that is, or a new one", path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A plot cannot be drawn.
+    #[error("cannot draw {}: {source}", path.display())]
+    Plot {
+        /// The file it was meant for.
+        path: PathBuf,
+        /// What is wrong with the numbers, or what the drawing reported.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A stage of one set failed.
     #[error("{set}: {stage} failed: {source}")]
     Stage {

@@ -3,14 +3,17 @@
 //! candidates and view matrix.
 
 mod ablation;
+pub mod adversarial;
 mod bootstrap;
 mod case;
 mod ceiling;
+mod corrupt;
 mod dataset;
 mod error;
 mod learned;
 mod methods;
 mod metrics;
+pub mod plot;
 mod render;
 mod report;
 mod run;
@@ -18,6 +21,7 @@ mod scoring;
 mod seeds;
 
 pub use bootstrap::{Deltas, Interval};
+pub use corrupt::Corruption;
 pub use dataset::{Dataset, Entry, JudgedQuery};
 pub use error::EvalError;
 pub use methods::Method;

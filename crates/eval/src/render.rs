@@ -13,7 +13,7 @@ impl Report {
     /// The figures as tables for a terminal.
     #[must_use]
     pub fn tables(&self) -> String {
-        let mut out = String::new();
+        let mut out = self.corruption_line();
         for (name, set) in &self.sets {
             out.push_str(&format!("\n{name}: {}\n", set.summary()));
             out.push_str(&format!("{}\n", metrics_table(&set.methods)));
@@ -29,6 +29,15 @@ impl Report {
             out.push_str(&delta_lines(&self.macro_deltas));
         }
         out
+    }
+
+    fn corruption_line(&self) -> String {
+        self.corruption.map_or_else(String::new, |corruption| {
+            format!(
+                "\nThe {} side of every passage was corrupted.\n",
+                corruption.name()
+            )
+        })
     }
 
     /// The same as Markdown, with what was measured and how.
@@ -47,6 +56,7 @@ impl Report {
             self.prune_to
                 .map_or_else(|| "all".to_owned(), |n| n.to_string()),
         );
+        out.push_str(&self.corruption_line());
         for (name, set) in &self.sets {
             out.push_str(&format!(
                 "\n## {name}\n\n{}\n\n{}",

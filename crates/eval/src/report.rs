@@ -10,6 +10,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::bootstrap::{self, Deltas};
+use crate::corrupt::Corruption;
 use crate::error::EvalError;
 use crate::methods::Method;
 use crate::metrics::Metrics;
@@ -41,6 +42,9 @@ pub struct Report {
     pub candidates_per_list: usize,
     /// See `candidates_per_list`.
     pub prune_to: Option<usize>,
+    /// What of the passages was made useless; absent for an ordinary evaluation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corruption: Option<Corruption>,
     /// Version of this code.
     pub code_version: String,
 }
@@ -354,6 +358,7 @@ mod tests {
             embedding_space_id: "e".into(),
             candidates_per_list: 100,
             prune_to: Some(128),
+            corruption: None,
             code_version: "0".into(),
         };
         report.finish(&[Method::Rrf, Method::Moe], &queries());

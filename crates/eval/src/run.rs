@@ -23,6 +23,7 @@ use trainer_worker::{
 use crate::ablation::Ablation;
 use crate::case::Case;
 use crate::ceiling::ceilings;
+use crate::corrupt::{self, Corruption};
 use crate::dataset::Dataset;
 use crate::error::EvalError;
 use crate::learned::Learned;
@@ -53,6 +54,8 @@ pub struct EvalOptions {
     pub stores: Option<PathBuf>,
     /// Train again without each part, to show what it is worth; takes about twenty times as long.
     pub ablations: bool,
+    /// What of the passages to make useless before training and scoring; a kept store stays intact.
+    pub corrupt: Option<Corruption>,
     /// Directory of the encoder's files.
     pub encoder_dir: PathBuf,
     /// Device of encoder and model.
@@ -113,6 +116,7 @@ pub async fn run(
         embedding_space_id: encoder.space().to_string(),
         candidates_per_list: views.candidates_per_list,
         prune_to: views.prune_to,
+        corruption: options.corrupt,
         code_version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let mut queries = Vec::new();
@@ -178,6 +182,13 @@ impl SetRun<'_> {
         let mut seconds = Seconds {
             ingest: started.elapsed().as_secs_f64(),
             ..Seconds::default()
+        };
+        let engine = match self.options.corrupt {
+            None => engine,
+            Some(corruption) => self
+                .corrupted(&engine, dir.path(), corruption)
+                .await
+                .map_err(at("corrupting the passages"))?,
         };
 
         let corpus = Arc::new(
@@ -279,6 +290,19 @@ impl SetRun<'_> {
             Arc::clone(self.encoder),
             Arc::new(models),
         )?)
+    }
+
+    /// A router over a corrupted copy of what `clean` serves, in `dir`.
+    async fn corrupted(
+        &self,
+        clean: &RouterEngine,
+        dir: &Path,
+        corruption: Corruption,
+    ) -> Result<RouterEngine, BoxError> {
+        let engine = self.engine(dir.join("corrupted"), dir).await?;
+        let (from, to) = (clean.store().as_ref(), engine.store().as_ref());
+        corrupt::copy(from, to, COLLECTION, corruption).await?;
+        Ok(engine)
     }
 
     async fn ingest(&self, engine: &RouterEngine, set: &Dataset) -> Result<Ingested, BoxError> {

@@ -82,6 +82,7 @@ async fn every_method_is_scored_from_documents_alone() {
         stores: None,
         ablations: false,
         queries: None,
+        corrupt: None,
         encoder_dir: default_dir().unwrap(),
         device: DeviceKind::Flex,
         train: TrainConfig {
@@ -180,6 +181,7 @@ async fn two_sets_of_one_name_are_refused_before_any_work() {
         stores: None,
         ablations: false,
         queries: None,
+        corrupt: None,
         encoder_dir: "/nowhere".into(),
         device: DeviceKind::Flex,
         train: TrainConfig::default(),

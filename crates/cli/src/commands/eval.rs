@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 use console::style;
-use moerag_eval::{EvalError, EvalOptions, EvalProgress, Method};
+use moerag_eval::{Corruption, EvalError, EvalOptions, EvalProgress, Method};
 
 use super::model::encoder_dir;
-use crate::args::Eval;
+use crate::args::{Corrupt, Eval};
 use crate::failure::Usage;
 use crate::ui;
 use crate::ui::progress::Progress;
@@ -34,6 +34,10 @@ pub(crate) async fn run(args: Eval, json: bool) -> Result<ExitCode> {
         queries: args
             .queries
             .map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+        corrupt: args.corrupt.map(|side| match side {
+            Corrupt::Dense => Corruption::Dense,
+            Corrupt::Lexical => Corruption::Lexical,
+        }),
         encoder_dir: encoder_dir(args.encoder_dir).await?,
         device: args.device,
         train: moerag_eval::TrainConfig::default(),
@@ -62,7 +66,7 @@ pub(crate) async fn run(args: Eval, json: bool) -> Result<ExitCode> {
 }
 
 /// A set that cannot be read or a wrong name is the caller's mistake; a failed stage is not.
-fn usage(error: EvalError) -> anyhow::Error {
+pub(crate) fn usage(error: EvalError) -> anyhow::Error {
     match error {
         EvalError::Stage { .. } | EvalError::Write { .. } => error.into(),
         other => Usage(other.to_string()).into(),

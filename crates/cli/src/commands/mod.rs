@@ -2,6 +2,7 @@
 
 pub(crate) mod ask;
 pub(crate) mod eval;
+pub(crate) mod eval_set;
 pub(crate) mod health;
 pub(crate) mod ingest;
 pub(crate) mod model;
