@@ -69,7 +69,7 @@ pub struct CrossEncoderConfig {
     pub dir: Option<PathBuf>,
     /// Pairs of query and passage scored per training, nine for a query.
     pub max_pairs: usize,
-    /// Pairs in a forward pass.
+    /// Pairs in a forward pass; a cancel is heard between two of them.
     pub batch: usize,
 }
 
@@ -78,7 +78,7 @@ impl Default for CrossEncoderConfig {
         Self {
             dir: None,
             max_pairs: 20_000,
-            batch: 16,
+            batch: 8,
         }
     }
 }
