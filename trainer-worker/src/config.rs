@@ -291,6 +291,28 @@ mod tests {
     }
 
     #[test]
+    fn teachers_are_off_until_they_are_named() {
+        let off = read(&sources()).unwrap().train.teachers;
+        assert_eq!((off.llm.url, off.cross_encoder.dir), (None, None));
+        let env = [
+            (
+                "MOERAG_TRAINER__TRAIN__TEACHERS__LLM__URL",
+                "https://host/v1",
+            ),
+            ("MOERAG_TRAINER__TRAIN__TEACHERS__LLM__MODEL", "m"),
+            ("MOERAG_TRAINER__TRAIN__TEACHERS__LLM__CACHE_DIR", "/cache"),
+            ("MOERAG_TRAINER__TRAIN__TEACHERS__LLM__MAX_TOKENS", "5000"),
+            ("MOERAG_TRAINER__TRAIN__TEACHERS__CROSS_ENCODER__DIR", "/x"),
+        ];
+        let on = read(&sources().env(env)).unwrap().train.teachers;
+        assert_eq!(on.llm.url.as_deref(), Some("https://host/v1"));
+        assert_eq!(on.llm.max_tokens, 5000);
+        assert_eq!(on.cross_encoder.dir, Some(PathBuf::from("/x")));
+        let unnamed = error(&env[..1]);
+        assert!(unnamed.contains("train.teachers.llm.model"), "{unnamed}");
+    }
+
+    #[test]
     fn senseless_values_are_refused_by_name() {
         for (name, value, part) in [
             ("MOERAG_TRAINER__TRAIN__HELD_OUT_SHARE", "1.5", "below 0.9"),

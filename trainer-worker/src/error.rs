@@ -41,6 +41,9 @@ pub enum TrainError {
     /// The encoder failed.
     #[error("encoding the synthetic queries: {0}")]
     Encoder(#[from] moerag_encoder::EncoderError),
+    /// The cross-encoder of `train.teachers` cannot be loaded or failed.
+    #[error("train.teachers.cross_encoder: {0}")]
+    CrossEncoder(moerag_encoder::EncoderError),
     /// The model crate failed (device, shapes).
     #[error("training the model: {0}")]
     Model(#[from] moerag_model::ModelError),

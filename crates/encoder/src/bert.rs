@@ -10,6 +10,7 @@ use burn::tensor::activation::{gelu, softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::config::BertShape;
+use crate::device::DeviceKind;
 use crate::error::EncoderError;
 use crate::kernels;
 
@@ -20,6 +21,15 @@ pub(crate) enum Elementwise {
     Device,
     /// [`kernels`], on a device whose tensors live in host memory.
     Host,
+}
+
+impl From<DeviceKind> for Elementwise {
+    fn from(device: DeviceKind) -> Self {
+        match device {
+            DeviceKind::Flex => Elementwise::Host,
+            DeviceKind::Ndarray | DeviceKind::Wgpu => Elementwise::Device,
+        }
+    }
 }
 
 #[derive(Module, Debug)]
@@ -68,10 +78,27 @@ struct DenseNorm {
     layer_norm: LayerNorm,
 }
 
+/// What makes a cross-encoder of a BERT: pooler and classifier with one label.
+#[derive(Module, Debug)]
+pub(crate) struct Head {
+    pooler: Dense,
+    classifier: Linear,
+}
+
+impl Head {
+    /// Logits `[batch, 1]` of CLS states `[batch, d_model]`.
+    pub(crate) fn forward(&self, cls: Tensor<2>) -> Tensor<2> {
+        self.classifier
+            .forward(self.pooler.dense.forward(cls).tanh())
+    }
+}
+
 /// One padded batch of token ids.
 pub(crate) struct PaddedBatch<'a> {
     /// `[batch * seq]`, padded with anything valid.
     pub(crate) ids: Vec<i64>,
+    /// `[batch * seq]`, 0 in the first text of a pair and 1 in the second; `None` for single texts.
+    pub(crate) kinds: Option<Vec<i64>>,
     /// Tokens of each text, at most `seq`.
     pub(crate) lengths: &'a [usize],
     /// Padded length.
@@ -129,6 +156,18 @@ impl BertShape {
     }
 }
 
+impl BertShape {
+    pub(crate) fn init_head(&self, device: &Device) -> Head {
+        let d = self.hidden_size;
+        Head {
+            pooler: Dense {
+                dense: LinearConfig::new(d, d).init(device),
+            },
+            classifier: LinearConfig::new(d, 1).init(device),
+        }
+    }
+}
+
 impl Bert {
     /// Input word embeddings, `[vocab_size, d_model]`.
     pub(crate) fn word_embeddings(&self) -> Tensor<2> {
@@ -143,7 +182,7 @@ impl Bert {
     ) -> Result<Forward, EncoderError> {
         let (n, seq) = (batch.lengths.len(), batch.seq);
         let mask = Mask::new(&batch, elementwise, &self.word_embeddings().device());
-        let mut hidden = self.embeddings.forward(batch.ids, n, seq);
+        let mut hidden = self.embeddings.forward(batch.ids, batch.kinds, n, seq);
         let [_, d] = hidden.dims();
         let mut cls = Vec::new();
         for layer in &self.encoder.layer {
@@ -161,17 +200,28 @@ impl Bert {
 }
 
 impl Embeddings {
-    fn forward(&self, ids: Vec<i64>, n: usize, seq: usize) -> Tensor<2> {
-        let words = self.word_embeddings.weight.val();
-        let [_, d] = words.dims();
-        let ids = TensorData::new(ids, [n * seq]);
-        let ids = Tensor::<1, Int>::from_data(ids, &words.device());
-        let words = words.select(0, ids).reshape([n, seq, d]);
+    fn forward(&self, ids: Vec<i64>, kinds: Option<Vec<i64>>, n: usize, seq: usize) -> Tensor<2> {
+        let rows = |table: &Embedding, rows: Vec<i64>| {
+            let table = table.weight.val();
+            let rows = TensorData::new(rows, [n * seq]);
+            let rows = Tensor::<1, Int>::from_data(rows, &table.device());
+            let [_, d] = table.dims();
+            table.select(0, rows).reshape([n, seq, d])
+        };
+        let words = rows(&self.word_embeddings, ids);
+        let [_, _, d] = words.dims();
         let positions = self.position_embeddings.weight.val().slice([0..seq, 0..d]);
-        let kind = self.token_type_embeddings.weight.val().slice([0..1, 0..d]);
-        let places = (positions + kind).unsqueeze::<3>();
-        self.layer_norm
-            .forward((words + places).reshape([n * seq, d]))
+        let input = match kinds {
+            None => {
+                let kind = self.token_type_embeddings.weight.val().slice([0..1, 0..d]);
+                words + (positions + kind).unsqueeze::<3>()
+            }
+            Some(kinds) => {
+                let kinds = rows(&self.token_type_embeddings, kinds);
+                words + kinds + positions.unsqueeze::<3>()
+            }
+        };
+        self.layer_norm.forward(input.reshape([n * seq, d]))
     }
 }
 

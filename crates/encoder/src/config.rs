@@ -5,6 +5,7 @@
 //! `config_sentence_transformers.json` (prefixes). Only the first is required. Whatever this crate
 //! does not compute is refused here, so that no encoder is ever run as something it is not.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -12,6 +13,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::EncoderError;
+
+/// The file that describes the network.
+const CONFIG_FILE: &str = "config.json";
 
 /// How token states become one vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +66,15 @@ pub(crate) struct EncoderConfig {
     pub(crate) max_tokens: usize,
 }
 
+/// What `config.json` says about a classifier.
+#[derive(Deserialize, Default)]
+struct HeadFile {
+    #[serde(default)]
+    architectures: Option<Vec<String>>,
+    #[serde(default)]
+    id2label: Option<BTreeMap<String, serde_json::Value>>,
+}
+
 #[derive(Deserialize, Default)]
 struct PoolingFile {
     #[serde(default)]
@@ -88,15 +101,12 @@ struct LengthFile {
 #[derive(Deserialize, Default)]
 struct PromptsFile {
     #[serde(default)]
-    prompts: std::collections::BTreeMap<String, String>,
+    prompts: BTreeMap<String, String>,
 }
 
 impl EncoderConfig {
     pub(crate) fn read(dir: &Path) -> Result<Self, EncoderError> {
-        let path = dir.join("config.json");
-        let bert: BertShape =
-            read_json(&path)?.ok_or_else(|| EncoderError::MissingFile { path: path.clone() })?;
-        check_bert(&bert, &path)?;
+        let bert = BertShape::read(dir)?;
         check_modules(dir)?;
         let prompts = optional::<PromptsFile>(&dir.join("config_sentence_transformers.json"))?;
         let prompt = |names: &[&str]| {
@@ -112,6 +122,37 @@ impl EncoderConfig {
             max_tokens: length.max_seq_length.unwrap_or(positions).min(positions),
             bert,
         })
+    }
+}
+
+impl BertShape {
+    /// The network that `dir`'s `config.json` describes.
+    pub(crate) fn read(dir: &Path) -> Result<Self, EncoderError> {
+        let path = dir.join(CONFIG_FILE);
+        let bert = read_json(&path)?.ok_or_else(|| EncoderError::missing(&path))?;
+        check_bert(&bert, &path)?;
+        Ok(bert)
+    }
+}
+
+/// Refuses a `config.json` that is not a classifier with one label; what it leaves out is found by
+/// the shape of the classifier's tensors.
+pub(crate) fn check_one_label(dir: &Path) -> Result<(), EncoderError> {
+    let path = dir.join(CONFIG_FILE);
+    let head: HeadFile = optional(&path)?;
+    let wanted = "BertForSequenceClassification";
+    if let Some(names) = &head.architectures
+        && !names.iter().any(|name| name == wanted)
+    {
+        let what = format!("architecture {names:?}");
+        return Err(EncoderError::unsupported(&path, what));
+    }
+    match head.id2label.map(|labels| labels.len()) {
+        None | Some(1) => Ok(()),
+        Some(labels) => {
+            let what = format!("a classifier of {labels} labels");
+            Err(EncoderError::unsupported(&path, what))
+        }
     }
 }
 

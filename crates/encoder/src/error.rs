@@ -1,32 +1,86 @@
 //! What can go wrong with an encoder directory or with an encoding, and what to do about it.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::device::DeviceError;
+
+/// Which network a file belongs to: the name and the remedy of an error depend on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// The sentence encoder, which `moerag model fetch` puts in place.
+    #[default]
+    Encoder,
+    /// A cross-encoder, which the user brings.
+    CrossEncoder,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Encoder => "encoder",
+            Role::CrossEncoder => "cross-encoder",
+        })
+    }
+}
+
+impl Role {
+    fn get(self) -> &'static str {
+        match self {
+            Role::Encoder => {
+                "run `moerag model fetch`, or set MOERAG_ENCODER_DIR to a directory with a \
+                 BERT-family sentence encoder in Hugging Face layout"
+            }
+            Role::CrossEncoder => {
+                "give a directory with config.json, tokenizer.json and model.safetensors of a BERT \
+                 cross-encoder (BertForSequenceClassification with one label)"
+            }
+        }
+    }
+
+    fn get_again(self) -> &'static str {
+        match self {
+            Role::Encoder => "again with `moerag model fetch`",
+            Role::CrossEncoder => "again from where it was published",
+        }
+    }
+
+    fn alternative(self) -> &'static str {
+        match self {
+            Role::Encoder => "a BERT-family sentence encoder with mean or CLS pooling",
+            Role::CrossEncoder => {
+                "a BERT cross-encoder (BertForSequenceClassification) with one label"
+            }
+        }
+    }
+}
 
 /// An encoder cannot be loaded or cannot encode.
 #[derive(Debug, thiserror::Error)]
 pub enum EncoderError {
     /// A file of the Hugging Face layout is not there.
-    #[error(
-        "encoder file {path} is missing: run `moerag model fetch`, or set MOERAG_ENCODER_DIR to a \
-         directory with a BERT-family sentence encoder in Hugging Face layout"
-    )]
+    #[error("{role} file {path} is missing: {}", role.get())]
     MissingFile {
+        /// Whose file.
+        role: Role,
         /// The file looked for.
         path: PathBuf,
     },
     /// A file is there but cannot be read.
-    #[error("encoder file {path} cannot be read: {source}")]
+    #[error("{role} file {path} cannot be read: {source}")]
     Unreadable {
+        /// Whose file.
+        role: Role,
         /// The file.
         path: PathBuf,
         /// The I/O error.
         source: std::io::Error,
     },
     /// A file is damaged or not of its format.
-    #[error("encoder file {path} is damaged: {reason}; fetch it again with `moerag model fetch`")]
+    #[error("{role} file {path} is damaged: {reason}; fetch it {}", role.get_again())]
     Damaged {
+        /// Whose file.
+        role: Role,
         /// The file.
         path: PathBuf,
         /// What its reader said.
@@ -34,10 +88,13 @@ pub enum EncoderError {
     },
     /// The weights lack a tensor that config.json promises.
     #[error(
-        "encoder file {path} has no tensor `{tensor}`: the weights do not belong to config.json \
-         beside them; fetch both again with `moerag model fetch`"
+        "{role} file {path} has no tensor `{tensor}`: the weights do not belong to config.json \
+         beside them; fetch both {}",
+        role.get_again()
     )]
     MissingTensor {
+        /// Whose file.
+        role: Role,
         /// The weights file.
         path: PathBuf,
         /// The tensor's name in the file.
@@ -45,10 +102,13 @@ pub enum EncoderError {
     },
     /// A tensor has another shape or number type than config.json promises.
     #[error(
-        "encoder file {path}, tensor `{tensor}`: expected {expected}, found {found}; the weights \
-         do not belong to config.json beside them, fetch both again with `moerag model fetch`"
+        "{role} file {path}, tensor `{tensor}`: expected {expected}, found {found}; the weights \
+         do not belong to config.json beside them, fetch both {}",
+        role.get_again()
     )]
     WrongTensor {
+        /// Whose file.
+        role: Role,
         /// The weights file.
         path: PathBuf,
         /// The tensor's name in the file.
@@ -59,11 +119,10 @@ pub enum EncoderError {
         found: String,
     },
     /// The directory holds an encoder of a kind that this crate does not compute.
-    #[error(
-        "encoder file {path}: {what} is not supported; use a BERT-family sentence encoder with \
-         mean or CLS pooling"
-    )]
+    #[error("{role} file {path}: {what} is not supported; use {}", role.alternative())]
     Unsupported {
+        /// Whose file.
+        role: Role,
         /// The file that says so.
         path: PathBuf,
         /// The unsupported property.
@@ -71,10 +130,12 @@ pub enum EncoderError {
     },
     /// The weights give NaN or infinite values.
     #[error(
-        "encoder weights {path} give values that are not finite; fetch them again with \
-         `moerag model fetch`"
+        "{role} weights {path} give values that are not finite; fetch them {}",
+        role.get_again()
     )]
     NotFinite {
+        /// Whose file.
+        role: Role,
         /// The weights file.
         path: PathBuf,
     },
@@ -98,6 +159,7 @@ pub enum EncoderError {
 impl EncoderError {
     pub(crate) fn damaged(path: &Path, reason: impl ToString) -> Self {
         EncoderError::Damaged {
+            role: Role::default(),
             path: path.to_owned(),
             reason: reason.to_string(),
         }
@@ -105,6 +167,7 @@ impl EncoderError {
 
     pub(crate) fn unsupported(path: &Path, what: impl Into<String>) -> Self {
         EncoderError::Unsupported {
+            role: Role::default(),
             path: path.to_owned(),
             what: what.into(),
         }
@@ -112,11 +175,40 @@ impl EncoderError {
 
     /// The error of reading `path`: absent and unreadable ask for different remedies.
     pub(crate) fn reading(path: &Path, source: std::io::Error) -> Self {
-        let path = path.to_owned();
         if source.kind() == std::io::ErrorKind::NotFound {
-            EncoderError::MissingFile { path }
+            EncoderError::missing(path)
         } else {
-            EncoderError::Unreadable { path, source }
+            EncoderError::Unreadable {
+                role: Role::default(),
+                path: path.to_owned(),
+                source,
+            }
         }
+    }
+
+    pub(crate) fn missing(path: &Path) -> Self {
+        EncoderError::MissingFile {
+            role: Role::default(),
+            path: path.to_owned(),
+        }
+    }
+
+    /// The same error about a cross-encoder's file: both are read by the same code.
+    pub(crate) fn of_cross_encoder(mut self) -> Self {
+        match &mut self {
+            EncoderError::MissingFile { role, .. }
+            | EncoderError::Unreadable { role, .. }
+            | EncoderError::Damaged { role, .. }
+            | EncoderError::MissingTensor { role, .. }
+            | EncoderError::WrongTensor { role, .. }
+            | EncoderError::Unsupported { role, .. }
+            | EncoderError::NotFinite { role, .. } => *role = Role::CrossEncoder,
+            EncoderError::MaxTokens(_)
+            | EncoderError::NoDirectory
+            | EncoderError::Device(_)
+            | EncoderError::Compute(_)
+            | EncoderError::Closed => {}
+        }
+        self
     }
 }

@@ -15,6 +15,7 @@
 mod batch;
 mod bert;
 mod config;
+mod cross;
 mod device;
 mod encoder;
 mod encoding;
@@ -29,10 +30,11 @@ mod tokenize;
 mod weights;
 mod workers;
 
+pub use cross::CrossEncoder;
 pub use device::{DeviceError, DeviceKind};
 pub use encoder::Encoder;
 pub use encoding::{EncodeOptions, Encoding, RECIPE_MAX_TOKENS, TextKind};
-pub use error::EncoderError;
+pub use error::{EncoderError, Role};
 pub use handle::EncoderHandle;
 pub use locate::{DEFAULT_ENCODER, ENCODER_DIR_ENV, default_dir};
 pub use space::EmbeddingSpaceId;

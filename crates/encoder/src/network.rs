@@ -5,11 +5,11 @@ use std::path::Path;
 use burn::tensor::Tensor;
 
 use crate::batch::Item;
-use crate::bert::{Bert, Elementwise, PaddedBatch};
-use crate::config::{EncoderConfig, Pooling};
+use crate::bert::{Bert, PaddedBatch};
+use crate::config::{BertShape, EncoderConfig, Pooling};
 use crate::device::DeviceKind;
 use crate::encoding::Encoding;
-use crate::error::EncoderError;
+use crate::error::{EncoderError, Role};
 use crate::kernels::compute;
 use crate::space::EmbeddingSpaceId;
 use crate::tokenize::TextTokenizer;
@@ -35,7 +35,7 @@ pub(crate) struct Wanted {
 impl Network {
     pub(crate) fn load(dir: &Path, device: DeviceKind) -> Result<Self, EncoderError> {
         let config = EncoderConfig::read(dir)?;
-        let (tokenizer, tokenizer_bytes) = TextTokenizer::read(dir, &config)?;
+        let (tokenizer, tokenizer_bytes) = TextTokenizer::read(dir, config.bert.vocab_size)?;
         let weights = Weights::read(dir, &config.bert)?;
         let space = EmbeddingSpaceId::new(&config, &weights.sha256, &tokenizer_bytes);
         let bert = weights.load(dir, &config.bert, &device.device()?)?;
@@ -53,7 +53,7 @@ impl Network {
     /// Checks files without computing anything; returns the space.
     pub(crate) fn check(dir: &Path) -> Result<EmbeddingSpaceId, EncoderError> {
         let config = EncoderConfig::read(dir)?;
-        let (_, tokenizer_bytes) = TextTokenizer::read(dir, &config)?;
+        let (_, tokenizer_bytes) = TextTokenizer::read(dir, config.bert.vocab_size)?;
         let weights = Weights::read(dir, &config.bert)?;
         Ok(EmbeddingSpaceId::new(
             &config,
@@ -74,6 +74,7 @@ impl Network {
             .any(|(_, encoding)| encoding.vector.iter().any(|x| !x.is_finite()))
         {
             return Err(EncoderError::NotFinite {
+                role: Role::default(),
                 path: dir.join(WEIGHTS_FILE),
             });
         }
@@ -97,7 +98,7 @@ impl Network {
     ) -> Result<Vec<(usize, Encoding)>, EncoderError> {
         let lengths: Vec<usize> = batch.iter().map(|item| item.text.ids.len()).collect();
         let longest = lengths.iter().copied().max().unwrap_or_default();
-        let (rows, seq) = self.padded(batch.len(), longest);
+        let (rows, seq) = padded(&self.config.bert, self.device, batch.len(), longest);
         let mut ids = vec![0i64; rows * seq];
         for (item, row) in batch.iter().zip(ids.chunks_exact_mut(seq.max(1))) {
             for (slot, &id) in row.iter_mut().zip(&item.text.ids) {
@@ -109,12 +110,13 @@ impl Network {
         padded_lengths.resize(rows, 1);
         let input = PaddedBatch {
             ids,
+            kinds: None,
             lengths: &padded_lengths,
             seq,
         };
         let output = self
             .bert
-            .forward(input, self.elementwise(), wanted.cls_layers)?;
+            .forward(input, self.device.into(), wanted.cls_layers)?;
         let hidden = read(output.hidden)?;
         let layers: Vec<Vec<f32>> = output
             .cls_layers
@@ -131,27 +133,6 @@ impl Network {
             (item.index, self.finish(item, states, cls, wanted))
         };
         Ok(batch.into_iter().enumerate().map(encode).collect())
-    }
-
-    /// Batch size and length after padding. wgpu compiles kernels for every new shape (0.3 to
-    /// 1.4 s on a software device), so there shapes come from a small set.
-    fn padded(&self, rows: usize, seq: usize) -> (usize, usize) {
-        if self.device == DeviceKind::Wgpu {
-            let most = self.config.bert.max_position_embeddings;
-            (
-                rows.next_power_of_two(),
-                seq.next_multiple_of(32).min(most.max(seq)),
-            )
-        } else {
-            (rows, seq)
-        }
-    }
-
-    fn elementwise(&self) -> Elementwise {
-        match self.device {
-            DeviceKind::Flex => Elementwise::Host,
-            DeviceKind::Ndarray | DeviceKind::Wgpu => Elementwise::Device,
-        }
     }
 
     /// Pools and normalises one text's `[tokens, d]` states.
@@ -200,6 +181,25 @@ impl Network {
     }
 }
 
+/// Batch size and length after padding. wgpu compiles kernels for every new shape (0.3 to 1.4 s on a
+/// software device), so there shapes come from a small set.
+pub(crate) fn padded(
+    shape: &BertShape,
+    device: DeviceKind,
+    rows: usize,
+    seq: usize,
+) -> (usize, usize) {
+    if device == DeviceKind::Wgpu {
+        let most = shape.max_position_embeddings;
+        (
+            rows.next_power_of_two(),
+            seq.next_multiple_of(32).min(most.max(seq)),
+        )
+    } else {
+        (rows, seq)
+    }
+}
+
 /// Scales to length one; a zero vector stays zero.
 fn normalise(vector: &mut [f32]) {
     let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
@@ -208,7 +208,7 @@ fn normalise(vector: &mut [f32]) {
     }
 }
 
-fn read(tensor: Tensor<2>) -> Result<Vec<f32>, EncoderError> {
+pub(crate) fn read(tensor: Tensor<2>) -> Result<Vec<f32>, EncoderError> {
     tensor
         .try_into_data()
         .map_err(compute)?

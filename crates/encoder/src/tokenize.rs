@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use crate::config::EncoderConfig;
 use crate::error::EncoderError;
 
 /// The tokenizer file of the Hugging Face layout.
@@ -43,10 +42,8 @@ pub(crate) struct TokenizedText {
 }
 
 impl TextTokenizer {
-    pub(crate) fn read(
-        dir: &Path,
-        config: &EncoderConfig,
-    ) -> Result<(Self, Vec<u8>), EncoderError> {
+    /// Reads `dir`'s tokenizer for a network of `vocab_size` word embeddings.
+    pub(crate) fn read(dir: &Path, vocab_size: usize) -> Result<(Self, Vec<u8>), EncoderError> {
         let path = dir.join(TOKENIZER_FILE);
         let bytes = fs_err::read(&path).map_err(|error| EncoderError::reading(&path, error))?;
         let damaged = |reason: &dyn ToString| EncoderError::damaged(&path, reason.to_string());
@@ -59,10 +56,9 @@ impl TextTokenizer {
         inner.with_padding(None);
         let vocabulary = inner.get_vocab(true);
         let largest = vocabulary.values().copied().max().unwrap_or_default() as usize;
-        if largest >= config.bert.vocab_size {
+        if largest >= vocab_size {
             return Err(damaged(&format!(
-                "token id {largest} is outside config.json's vocab_size {}",
-                config.bert.vocab_size
+                "token id {largest} is outside config.json's vocab_size {vocab_size}"
             )));
         }
         // Encoding fails only without an unknown token: a text of none but unknown ones proves it.
@@ -162,6 +158,26 @@ impl TextTokenizer {
         })
     }
 
+    /// `CLS a SEP b SEP` in at most `max_tokens` ids (at least 5), and how many of them are `CLS a
+    /// SEP`. The longer text is cut first, as transformers' `longest_first` does it.
+    pub(crate) fn pair(
+        &self,
+        a: &str,
+        b: &str,
+        max_tokens: usize,
+    ) -> Result<(Vec<u32>, usize), EncoderError> {
+        let (a, b) = (self.all_spans(a)?, self.all_spans(b)?);
+        let (most_a, most_b) = fit(a.len(), b.len(), max_tokens - 3);
+        let mut ids = Vec::with_capacity(most_a + most_b + 3);
+        ids.push(self.cls);
+        ids.extend(a[..most_a].iter().map(|span| span.id));
+        ids.push(self.sep);
+        let first = ids.len();
+        ids.extend(b[..most_b].iter().map(|span| span.id));
+        ids.push(self.sep);
+        Ok((ids, first))
+    }
+
     fn all_spans(&self, text: &str) -> Result<Vec<TokenSpan>, EncoderError> {
         let encoding = self
             .inner
@@ -172,5 +188,37 @@ impl TextTokenizer {
         Ok(spans
             .map(|(&id, &(start, end))| TokenSpan { id, start, end })
             .collect())
+    }
+}
+
+/// How many tokens of two texts are kept where there is room for `room`.
+fn fit(a: usize, b: usize, room: usize) -> (usize, usize) {
+    let half = room / 2;
+    if a + b <= room {
+        (a, b)
+    } else if a <= half {
+        (a, room - a)
+    } else if b <= room - half {
+        (room - b, b)
+    } else {
+        (half, room - half)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longer_text_of_a_pair_is_cut_first() {
+        for (a, b, room, expected) in [
+            (3, 4, 7, (3, 4)),
+            (3, 40, 10, (3, 7)),
+            (40, 3, 10, (7, 3)),
+            (40, 40, 11, (5, 6)),
+            (0, 40, 10, (0, 10)),
+        ] {
+            assert_eq!(fit(a, b, room), expected, "{a} {b} {room}");
+        }
     }
 }

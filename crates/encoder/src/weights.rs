@@ -12,9 +12,9 @@ use burn::tensor::{DType, Device};
 use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 
-use crate::bert::Bert;
+use crate::bert::{Bert, Head};
 use crate::config::BertShape;
-use crate::error::EncoderError;
+use crate::error::{EncoderError, Role};
 
 /// The weights file of the Hugging Face layout.
 pub(crate) const WEIGHTS_FILE: &str = "model.safetensors";
@@ -29,6 +29,37 @@ pub(crate) struct Weights {
 impl Weights {
     /// Reads `dir`'s weights and checks that they are what `shape` promises.
     pub(crate) fn read(dir: &Path, shape: &BertShape) -> Result<Self, EncoderError> {
+        Weights::read_named(dir, |prefix| {
+            let own = expected_tensors(shape).into_iter();
+            own.map(|(name, shape)| (format!("{prefix}{name}"), shape))
+                .collect()
+        })
+    }
+
+    /// As [`Weights::read`], with pooler and classifier of a cross-encoder.
+    pub(crate) fn read_with_head(dir: &Path, shape: &BertShape) -> Result<Self, EncoderError> {
+        let d = shape.hidden_size;
+        Weights::read_named(dir, |prefix| {
+            let own = expected_tensors(shape).into_iter();
+            let pooler = [
+                ("pooler.dense.weight".to_owned(), vec![d, d]),
+                ("pooler.dense.bias".to_owned(), vec![d]),
+            ];
+            own.chain(pooler)
+                .map(|(name, shape)| (format!("{prefix}{name}"), shape))
+                .chain([
+                    ("classifier.weight".to_owned(), vec![1, d]),
+                    ("classifier.bias".to_owned(), vec![1]),
+                ])
+                .collect()
+        })
+    }
+
+    /// `expected` names the tensors of a file whose encoder tensors carry the given prefix.
+    fn read_named(
+        dir: &Path,
+        expected: impl FnOnce(&str) -> Vec<(String, Vec<usize>)>,
+    ) -> Result<Self, EncoderError> {
         let path = dir.join(WEIGHTS_FILE);
         let bytes = fs_err::read(&path).map_err(|error| EncoderError::reading(&path, error))?;
         let tensors = SafeTensors::deserialize(&bytes)
@@ -42,10 +73,10 @@ impl Weights {
         } else {
             ""
         };
-        for (name, expected) in expected_tensors(shape) {
-            let tensor = format!("{prefix}{name}");
+        for (tensor, expected) in expected(prefix) {
             let Ok(found) = tensors.tensor(&tensor) else {
-                return Err(EncoderError::MissingTensor { path, tensor });
+                let role = Role::default();
+                return Err(EncoderError::MissingTensor { role, path, tensor });
             };
             let float = matches!(
                 found.dtype(),
@@ -53,6 +84,7 @@ impl Weights {
             );
             if found.shape() != expected || !float {
                 return Err(EncoderError::WrongTensor {
+                    role: Role::default(),
                     path,
                     tensor,
                     expected: format!("floats of shape {expected:?}"),
@@ -71,16 +103,32 @@ impl Weights {
         shape: &BertShape,
         device: &Device,
     ) -> Result<Bert, EncoderError> {
-        let mut bert = shape.init(device);
-        let mut store = SafetensorsStore::from_bytes(Some(self.bytes))
-            .with_from_adapter(PyTorchToBurnAdapter.chain(FloatCastAdapter::to(DType::F32)))
-            .with_key_remapping(r"^bert\.", "")
-            .with_key_remapping(r"attention\.self\.", "attention.")
-            .with_key_remapping("LayerNorm", "layer_norm");
-        bert.load_from(&mut store)
-            .map_err(|error| EncoderError::damaged(&dir.join(WEIGHTS_FILE), error))?;
-        Ok(bert)
+        fill(shape.init(device), self.bytes, dir)
     }
+
+    /// Builds the encoder and the head of a cross-encoder on `device`.
+    pub(crate) fn load_with_head(
+        self,
+        dir: &Path,
+        shape: &BertShape,
+        device: &Device,
+    ) -> Result<(Bert, Head), EncoderError> {
+        let head = fill(shape.init_head(device), self.bytes.clone(), dir)?;
+        Ok((fill(shape.init(device), self.bytes, dir)?, head))
+    }
+}
+
+/// Gives `module` its tensors of the file; the file's other tensors are left alone.
+fn fill<M: ModuleSnapshot>(mut module: M, bytes: Vec<u8>, dir: &Path) -> Result<M, EncoderError> {
+    let mut store = SafetensorsStore::from_bytes(Some(bytes))
+        .with_from_adapter(PyTorchToBurnAdapter.chain(FloatCastAdapter::to(DType::F32)))
+        .with_key_remapping(r"^bert\.", "")
+        .with_key_remapping(r"attention\.self\.", "attention.")
+        .with_key_remapping("LayerNorm", "layer_norm");
+    module
+        .load_from(&mut store)
+        .map_err(|error| EncoderError::damaged(&dir.join(WEIGHTS_FILE), error))?;
+    Ok(module)
 }
 
 /// Names and shapes of the tensors that a BERT encoder of this shape needs, as PyTorch stores

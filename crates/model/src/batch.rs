@@ -42,20 +42,7 @@ impl Example {
         feedback: Option<Feedback>,
         prior: &CollectionModel,
     ) -> Result<Self, ModelError> {
-        if z.nrows() == 0 || gold.is_empty() {
-            return Err(ModelError::BadLength {
-                field: if gold.is_empty() { "gold" } else { "z rows" },
-                expected: 1,
-                found: 0,
-            });
-        }
-        if let Some(row) = gold.iter().find(|row| **row >= z.nrows()) {
-            return Err(ModelError::BadConfig {
-                field: "gold",
-                value: row.to_string(),
-                allowed: "below the number of candidates",
-            });
-        }
+        check_gold(&gold, z.nrows())?;
         let query = vec![0.0; prior.query_dim()];
         let input = AttendInput {
             z: z.view(),
@@ -98,6 +85,17 @@ impl Example {
         &self.gold
     }
 
+    /// Replaces the rows of the relevant candidates.
+    ///
+    /// # Errors
+    ///
+    /// No gold, or a gold row that is not there.
+    pub fn set_gold(&mut self, gold: Vec<usize>) -> Result<(), ModelError> {
+        check_gold(&gold, self.z.nrows())?;
+        self.gold = gold;
+        Ok(())
+    }
+
     /// The query's gate inputs, `[56]`.
     pub fn gate_inputs(&self) -> &[f32] {
         &self.gate_inputs
@@ -112,6 +110,24 @@ impl Example {
     pub fn anchor(&self) -> &[f32] {
         &self.anchor
     }
+}
+
+fn check_gold(gold: &[usize], candidates: usize) -> Result<(), ModelError> {
+    if candidates == 0 || gold.is_empty() {
+        return Err(ModelError::BadLength {
+            field: if gold.is_empty() { "gold" } else { "z rows" },
+            expected: 1,
+            found: 0,
+        });
+    }
+    if let Some(row) = gold.iter().find(|row| **row >= candidates) {
+        return Err(ModelError::BadConfig {
+            field: "gold",
+            value: row.to_string(),
+            allowed: "below the number of candidates",
+        });
+    }
+    Ok(())
 }
 
 /// Dropout on the gate's input, drawn on the host so that a seed gives the same masks everywhere.

@@ -40,6 +40,8 @@ pub struct TrainingQuery {
     pub type_vector: Vec<f32>,
     /// Views, gold, gate inputs and anchor.
     pub example: Example,
+    /// Passage of each of the example's rows, index in the corpus.
+    pub candidates: Vec<usize>,
     /// Never trained on.
     pub held_out: bool,
 }
@@ -79,7 +81,7 @@ impl TrainingData {
 }
 
 /// Whether a passage's queries are held out: a share of the passages, decided by hash.
-fn is_held_out(corpus: &TrainingCorpus, passage: usize, seed: u64, share: f64) -> bool {
+pub(crate) fn is_held_out(corpus: &TrainingCorpus, passage: usize, seed: u64, share: f64) -> bool {
     draw(seed, &corpus.texts[passage], "held out", 0).random_bool(share.clamp(0.0, 1.0))
 }
 
@@ -290,6 +292,7 @@ impl Worker<'_> {
             vector: encoded.features.vector,
             type_vector: encoded.type_vector,
             example,
+            candidates: kept.into_iter().map(|i| found[i]).collect(),
             held_out,
         }))
     }

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 pub use baseline::{single_head, typed_heads};
+pub(crate) use data::is_held_out;
 pub use data::{TrainingData, TrainingQuery};
 pub use fit::Variant;
 pub use ship::{Contest, Live, Verdict, decide};
@@ -26,6 +27,7 @@ use crate::error::TrainError;
 use crate::evaluate::{Report, evaluate, ship_loss};
 use crate::progress::{NoProgress, Progress};
 use crate::synth::{SyntheticQuery, generate};
+use crate::teach::{TeacherConfig, Teachers};
 
 /// Queries stored with a version to check that a router computes the same.
 const WARMUP_CASES: usize = 4;
@@ -59,6 +61,8 @@ pub struct TrainConfig {
     pub levels: ClassifierConfig,
     /// Fit of the query-type classifier.
     pub types: ClassifierConfig,
+    /// Optional teachers; none by default.
+    pub teachers: TeacherConfig,
 }
 
 impl Default for TrainConfig {
@@ -77,6 +81,7 @@ impl Default for TrainConfig {
             loss: LossConfig::default(),
             levels: ClassifierConfig::default(),
             types: ClassifierConfig::default(),
+            teachers: TeacherConfig::default(),
         }
     }
 }
@@ -145,7 +150,7 @@ impl TrainConfig {
             ),
         ];
         match checks.into_iter().find(|(_, fine, _)| !fine) {
-            None => Ok(()),
+            None => self.teachers.validate(),
             Some((field, _, remedy)) => Err(TrainError::Config {
                 field,
                 reason: remedy.to_owned(),
@@ -194,6 +199,8 @@ pub struct TrainOutcome {
     pub digest: String,
     /// Queries with the attention that `weights` gives them.
     pub warmup: Warmup,
+    /// What the teachers did, one sentence each; empty without teachers.
+    pub notes: Vec<String>,
     /// The packed queries, for baselines and for comparing with other weights.
     pub data: TrainingData,
     /// Candidates and views that the weights are for.
@@ -218,8 +225,9 @@ pub fn train_collection(
 ) -> Result<TrainOutcome, TrainError> {
     config.validate()?;
     let mut seconds = Seconds::default();
+    let mut teachers = Teachers::start(config)?;
     let codec = TokenCodec::new(&corpus.key_spec);
-    let queries = generate(
+    let mut queries = generate(
         corpus,
         encoder,
         &codec,
@@ -228,8 +236,10 @@ pub fn train_collection(
         progress,
         cancel,
     )?;
+    teachers.write(corpus, &mut queries, progress, cancel)?;
     seconds.lap("synth");
-    let data = prepare(corpus, encoder, config, queries, progress, cancel)?;
+    let mut data = prepare(corpus, encoder, config, queries, progress, cancel)?;
+    teachers.label(corpus, &mut data, progress, cancel)?;
     seconds.lap("views");
     let prior = CollectionWeights::prior();
     let fitted = if data.training().count() >= config.min_queries.max(1) {
@@ -264,6 +274,8 @@ pub fn train_collection(
     let warmup = warmup(&corpus.collection, &weights, &data)?;
     seconds.lap("evaluate");
     let mut metrics = report.metrics();
+    let (taught, notes) = teachers.into_report();
+    metrics.extend(taught);
     metrics.insert("synthetic_queries".into(), data.queries.len() as f64);
     metrics.insert("synthetic_queries_unusable".into(), data.unusable as f64);
     metrics.insert("passages".into(), corpus.len() as f64);
@@ -278,6 +290,7 @@ pub fn train_collection(
         status,
         report,
         metrics,
+        notes,
         warmup,
         view_config: data.view_config.clone(),
         data,

@@ -24,6 +24,8 @@ impl Worker {
         finished: &mut Finished,
     ) -> Result<Option<Prepared>, TrainError> {
         finished.metrics.extend(qualified(name, &outcome));
+        let notes = outcome.notes.iter().map(|note| format!("{name}: {note}"));
+        finished.notes.extend(notes);
         let contest = Contest {
             prior: outcome.report.prior.ship,
             trained: outcome.report.trained.as_ref().map(|losses| losses.ship),

@@ -6,8 +6,12 @@ mod data;
 mod small;
 mod source;
 mod store;
+mod stub;
 mod support;
 mod synth;
+mod teach;
 mod text;
+#[path = "../../../crates/encoder/tests/tiny/mod.rs"]
+mod tiny;
 mod train;
 mod worker;

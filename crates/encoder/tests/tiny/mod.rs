@@ -1,4 +1,5 @@
-//! A whole encoder directory of a few kilobytes, for tests that damage it.
+//! A whole encoder or cross-encoder directory of a few kilobytes, for tests that damage it. The
+//! trainer's tests use it too.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,14 +10,18 @@ use serde_json::{Value, json};
 
 /// Hidden size.
 pub(crate) const D: usize = 8;
-const WIDE: usize = 16;
-const VOCABULARY: [&str; 10] = [
-    "[PAD]", "[UNK]", "[CLS]", "[SEP]", "hello", "world", "a", "b", ",", ":",
-];
+const VOCABULARY: [&str; 6] = ["hello", "world", "a", "b", ",", ":"];
+const SPECIALS: [&str; 4] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"];
 
 /// The directory; removed on drop.
 pub(crate) struct Tiny {
     dir: tempfile::TempDir,
+    vocabulary: Vec<String>,
+    hidden: usize,
+    layers: usize,
+    positions: usize,
+    /// Whether there are pooler and classifier.
+    head: bool,
 }
 
 /// A tensor about to be written.
@@ -30,16 +35,42 @@ pub(crate) struct Draft {
 #[allow(dead_code, reason = "not every test file uses all of it")]
 impl Tiny {
     pub(crate) fn new() -> Self {
+        Tiny::make(&VOCABULARY, D, 1, 32, false)
+    }
+
+    /// A cross-encoder of two layers that knows these words.
+    pub(crate) fn cross_encoder<T: AsRef<str>>(vocabulary: &[T]) -> Self {
+        let tiny = Tiny::make(vocabulary, 32, 2, 128, true);
+        tiny.edit_config("architectures", json!(["BertForSequenceClassification"]));
+        tiny.edit_config("id2label", json!({"0": "LABEL_0"}));
+        tiny
+    }
+
+    fn make<T: AsRef<str>>(
+        vocabulary: &[T],
+        hidden: usize,
+        layers: usize,
+        positions: usize,
+        head: bool,
+    ) -> Self {
+        let words = SPECIALS
+            .into_iter()
+            .chain(vocabulary.iter().map(AsRef::as_ref));
         let tiny = Tiny {
             dir: tempfile::tempdir().unwrap(),
+            vocabulary: words.map(str::to_owned).collect(),
+            hidden,
+            layers,
+            positions,
+            head,
         };
         let config = json!({
-            "model_type": "bert", "hidden_act": "gelu", "vocab_size": VOCABULARY.len(),
-            "hidden_size": D, "num_hidden_layers": 1, "num_attention_heads": 2,
-            "intermediate_size": WIDE, "max_position_embeddings": 32,
+            "model_type": "bert", "hidden_act": "gelu", "vocab_size": tiny.vocabulary.len(),
+            "hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": 2,
+            "intermediate_size": 2 * hidden, "max_position_embeddings": positions,
         });
         tiny.write("config.json", &config.to_string());
-        let ids: BTreeMap<_, _> = VOCABULARY.iter().zip(0..).collect();
+        let ids: BTreeMap<_, _> = tiny.vocabulary.iter().zip(0..).collect();
         let tokenizer = json!({
             "version": "1.0", "truncation": null, "padding": null,
             "added_tokens": [], "decoder": null,
@@ -74,7 +105,7 @@ impl Tiny {
 
     /// Writes fixed pseudo-random weights, after `edit` has seen each tensor.
     pub(crate) fn write_weights(&self, edit: impl Fn(&str, &mut Draft)) {
-        self.write_named("", edit);
+        self.write_named(if self.head { "bert." } else { "" }, edit);
     }
 
     /// Renames all tensors of half-precision weights.
@@ -89,7 +120,7 @@ impl Tiny {
             (state >> 8) as f32 / (1 << 24) as f32 - 0.5
         };
         let mut stored = Vec::new();
-        for (name, shape) in shapes() {
+        for (name, shape) in self.shapes() {
             let mut draft = Draft {
                 values: (0..shape.iter().product()).map(|_| next()).collect(),
                 integers: false,
@@ -111,6 +142,12 @@ impl Tiny {
             } else {
                 draft.values.iter().flat_map(|x| x.to_le_bytes()).collect()
             };
+            // A classifier stands beside the encoder in the file, not in it.
+            let prefix = if name.starts_with("classifier.") {
+                ""
+            } else {
+                prefix
+            };
             stored.push((format!("{prefix}{name}"), kind, draft.shape, bytes));
         }
         let views = stored.iter().map(|(name, kind, shape, bytes)| {
@@ -122,40 +159,48 @@ impl Tiny {
         let bytes = safetensors::serialize(views, None).unwrap();
         fs::write(self.dir().join("model.safetensors"), bytes).unwrap();
     }
-}
 
-fn shapes() -> Vec<(String, Vec<usize>)> {
-    let mut shapes = vec![
-        (
-            "embeddings.word_embeddings.weight".to_owned(),
-            vec![VOCABULARY.len(), D],
-        ),
-        (
-            "embeddings.position_embeddings.weight".to_owned(),
-            vec![32, D],
-        ),
-        (
-            "embeddings.token_type_embeddings.weight".to_owned(),
-            vec![2, D],
-        ),
-        ("embeddings.LayerNorm.weight".to_owned(), vec![D]),
-        ("embeddings.LayerNorm.bias".to_owned(), vec![D]),
-    ];
-    let layer = "encoder.layer.0";
-    for (name, out, input) in [
-        ("attention.self.query", D, D),
-        ("attention.self.key", D, D),
-        ("attention.self.value", D, D),
-        ("attention.output.dense", D, D),
-        ("intermediate.dense", WIDE, D),
-        ("output.dense", D, WIDE),
-    ] {
-        shapes.push((format!("{layer}.{name}.weight"), vec![out, input]));
-        shapes.push((format!("{layer}.{name}.bias"), vec![out]));
+    fn shapes(&self) -> Vec<(String, Vec<usize>)> {
+        let (d, wide) = (self.hidden, 2 * self.hidden);
+        let mut shapes = vec![
+            (
+                "embeddings.word_embeddings.weight".to_owned(),
+                vec![self.vocabulary.len(), d],
+            ),
+            (
+                "embeddings.position_embeddings.weight".to_owned(),
+                vec![self.positions, d],
+            ),
+            (
+                "embeddings.token_type_embeddings.weight".to_owned(),
+                vec![2, d],
+            ),
+            ("embeddings.LayerNorm.weight".to_owned(), vec![d]),
+            ("embeddings.LayerNorm.bias".to_owned(), vec![d]),
+        ];
+        for layer in (0..self.layers).map(|i| format!("encoder.layer.{i}")) {
+            for (name, out, input) in [
+                ("attention.self.query", d, d),
+                ("attention.self.key", d, d),
+                ("attention.self.value", d, d),
+                ("attention.output.dense", d, d),
+                ("intermediate.dense", wide, d),
+                ("output.dense", d, wide),
+            ] {
+                shapes.push((format!("{layer}.{name}.weight"), vec![out, input]));
+                shapes.push((format!("{layer}.{name}.bias"), vec![out]));
+            }
+            for name in ["attention.output.LayerNorm", "output.LayerNorm"] {
+                shapes.push((format!("{layer}.{name}.weight"), vec![d]));
+                shapes.push((format!("{layer}.{name}.bias"), vec![d]));
+            }
+        }
+        if self.head {
+            for (name, out) in [("pooler.dense", d), ("classifier", 1)] {
+                shapes.push((format!("{name}.weight"), vec![out, d]));
+                shapes.push((format!("{name}.bias"), vec![out]));
+            }
+        }
+        shapes
     }
-    for name in ["attention.output.LayerNorm", "output.LayerNorm"] {
-        shapes.push((format!("{layer}.{name}.weight"), vec![D]));
-        shapes.push((format!("{layer}.{name}.bias"), vec![D]));
-    }
-    shapes
 }
