@@ -204,7 +204,7 @@ pub(crate) struct Eval {
     /// Directory with corpus.jsonl, queries.jsonl and qrels/test.tsv; repeat for several
     #[arg(long, required = true, value_name = "DIR")]
     pub(crate) dataset: Vec<PathBuf>,
-    /// Directory for evaluation_results.json, per_query.jsonl and report.md
+    /// Directory for evaluation_results.json, per_query.jsonl, report.md and its pictures
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Methods to score [default: all]

@@ -12,8 +12,8 @@ pub(crate) struct Ablation {
     pub(crate) name: String,
     /// What is different in heads and queries.
     pub(crate) variant: Variant,
-    /// Another strength of the anchor.
-    anchor: Option<f32>,
+    /// What is different in the settings.
+    change: fn(&mut TrainConfig),
 }
 
 impl Ablation {
@@ -21,11 +21,11 @@ impl Ablation {
         Ablation {
             name,
             variant,
-            anchor: None,
+            change: |_| {},
         }
     }
 
-    /// All of them: each head left out, each overlap level left out, other numbers of heads, no anchor.
+    /// All of them: each head left out, each overlap level left out, other numbers of heads, no anchor or a fixed one.
     pub(crate) fn all() -> Vec<Ablation> {
         let heads = HEADS.iter().enumerate().map(|(at, head)| {
             let variant = Variant {
@@ -49,19 +49,21 @@ impl Ablation {
             Some(Ablation::new(format!("heads_{groups}"), variant))
         });
         let mut all: Vec<Ablation> = heads.chain(levels).chain(numbers).collect();
-        all.push(Ablation {
-            anchor: Some(0.0),
-            ..Ablation::new("no_anchor".to_owned(), Variant::default())
-        });
+        let change = |name: &str, change: fn(&mut TrainConfig)| Ablation {
+            change,
+            ..Ablation::new(name.to_owned(), Variant::default())
+        };
+        all.push(change("no_anchor", |config| config.loss.anchor = 0.0));
+        all.push(change("fixed_anchor", |config| {
+            config.adaptive_anchor = false
+        }));
         all
     }
 
     /// The training's settings.
     pub(crate) fn config(&self, base: &TrainConfig) -> TrainConfig {
         let mut config = base.clone();
-        if let Some(anchor) = self.anchor {
-            config.loss.anchor = anchor;
-        }
+        (self.change)(&mut config);
         config
     }
 }
@@ -77,7 +79,7 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), all.len());
-        assert_eq!(all.len(), HEADS.len() + 6 + 5 + 1);
+        assert_eq!(all.len(), HEADS.len() + 6 + 5 + 2);
         let config = TrainConfig::default();
         let free = |a: &&Ablation| a.config(&config).loss.anchor == 0.0;
         assert_eq!(all.iter().filter(free).count(), 1);

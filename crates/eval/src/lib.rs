@@ -10,6 +10,7 @@ mod ceiling;
 mod corrupt;
 mod dataset;
 mod error;
+mod figures;
 mod learned;
 mod methods;
 mod metrics;

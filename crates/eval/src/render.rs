@@ -41,7 +41,7 @@ impl Report {
     }
 
     /// The same as Markdown, with what was measured and how.
-    pub(crate) fn markdown(&self) -> String {
+    pub(crate) fn markdown(&self, pictures: &[(&str, &str)]) -> String {
         let mut out = format!(
             "# Evaluation\n\nSeed {}{}, device {}, encoder `{}`, {} candidates per list, pruned to {}. Each set in a fresh store, \
              trained on its documents alone. Gain = (score > 0); gold outside the candidates counts as missed.\n",
@@ -57,6 +57,9 @@ impl Report {
                 .map_or_else(|| "all".to_owned(), |n| n.to_string()),
         );
         out.push_str(&self.corruption_line());
+        for (file, shows) in pictures {
+            out.push_str(&format!("\n![{shows}]({file})\n"));
+        }
         for (name, set) in &self.sets {
             out.push_str(&format!(
                 "\n## {name}\n\n{}\n\n{}",

@@ -218,11 +218,11 @@ impl Report {
         self.macro_ablations = bootstrap::ablations(&by_set, self.seed);
     }
 
-    /// Writes `evaluation_results.json`, `per_query.jsonl` and `report.md` into a directory, which is
+    /// Writes `evaluation_results.json`, `per_query.jsonl`, `report.md` and its pictures into a directory, which is
     /// made if it does not exist.
     ///
     /// # Errors
-    /// [`EvalError::Write`] naming the file.
+    /// [`EvalError::Write`] or [`EvalError::Plot`] naming the file.
     pub fn write(&self, dir: &Path, queries: &[QueryReport]) -> Result<(), EvalError> {
         create(dir)?;
         write(&dir.join("evaluation_results.json"), |file| {
@@ -236,8 +236,9 @@ impl Report {
             }
             Ok(())
         })?;
+        let pictures = self.draw(dir)?;
         write(&dir.join("report.md"), |file| {
-            file.write_all(self.markdown().as_bytes())
+            file.write_all(self.markdown(&pictures).as_bytes())
         })
     }
 }

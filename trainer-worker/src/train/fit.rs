@@ -2,12 +2,13 @@
 
 use moerag_model::{
     CollectionModel, CollectionWeights, DeviceKind, Dropout, Example, GateFeatures, HeadLayout,
-    LinearClassifier, MixtureTrainer, ModelError, QUERY_TYPES, epoch_order,
+    LinearClassifier, LossConfig, MixtureTrainer, ModelError, QUERY_TYPES, epoch_order,
 };
 use ndarray::Array2;
 use tokio_util::sync::CancellationToken;
 
 use super::TrainConfig;
+use super::anchor::Trust;
 use super::data::{TrainingData, TrainingQuery};
 use crate::error::TrainError;
 use crate::progress::{Progress, Stage, StageClock};
@@ -16,6 +17,8 @@ use crate::synth::Level;
 /// Weights and how the loss went.
 pub(crate) struct Fitted {
     pub(crate) weights: CollectionWeights,
+    /// How far the anchor held.
+    pub(crate) trust: Trust,
     /// Mean loss of the first epoch, nats.
     pub(crate) first_loss: f32,
     /// Mean loss of the last epoch, nats.
@@ -57,8 +60,18 @@ pub(crate) fn fit(
     let types = fit_types(&rows, config)?;
     stop_if(cancel)?;
 
+    let trust = Trust::of(data);
+    let share = if config.adaptive_anchor {
+        trust.share
+    } else {
+        1.0
+    };
+    let loss = LossConfig {
+        anchor: share * config.loss.anchor,
+        gate_kl: share * config.loss.gate_kl,
+    };
     let start = CollectionWeights::start(&variant.layout, config.seed, &features, types.as_ref());
-    let mut trainer = MixtureTrainer::new(&start, config.device, optim, &config.loss)?;
+    let mut trainer = MixtureTrainer::new(&start, config.device, optim, &loss)?;
     let mut dropout = Dropout::new(optim.dropout, config.seed)?;
     let own = examples_of(&rows, &variant.layout)?;
     let examples: Vec<&Example> = match &own {
@@ -88,6 +101,7 @@ pub(crate) fn fit(
     }
     Ok(Fitted {
         weights: trainer.weights()?,
+        trust,
         first_loss,
         last_loss,
     })

@@ -1,5 +1,6 @@
 //! From a corpus to published-ready weights: the library entry of the trainer.
 
+mod anchor;
 mod baseline;
 mod data;
 mod fit;
@@ -22,6 +23,7 @@ pub use data::{TrainingData, TrainingQuery};
 pub use fit::Variant;
 pub use ship::{Contest, Live, Verdict, decide};
 
+use self::anchor::Trust;
 use crate::corpus::TrainingCorpus;
 use crate::error::TrainError;
 use crate::evaluate::{Report, evaluate, ship_loss};
@@ -59,6 +61,9 @@ pub struct TrainConfig {
     pub loss: LossConfig,
     /// Fit of the overlap-level classifier.
     pub levels: ClassifierConfig,
+    /// Whether the anchor is loosened where the documents do not bear the prior out; else it always
+    /// has its full weight.
+    pub adaptive_anchor: bool,
     /// Fit of the query-type classifier.
     pub types: ClassifierConfig,
     /// Optional teachers; none by default.
@@ -80,6 +85,7 @@ impl Default for TrainConfig {
             optim: OptimConfig::default(),
             loss: LossConfig::default(),
             levels: ClassifierConfig::default(),
+            adaptive_anchor: true,
             types: ClassifierConfig::default(),
             teachers: TeacherConfig::default(),
         }
@@ -199,7 +205,7 @@ pub struct TrainOutcome {
     pub digest: String,
     /// Queries with the attention that `weights` gives them.
     pub warmup: Warmup,
-    /// What the teachers did, one sentence each; empty without teachers.
+    /// What is worth knowing about this training, one sentence each: a loosened anchor, what teachers did.
     pub notes: Vec<String>,
     /// The packed queries, for baselines and for comparing with other weights.
     pub data: TrainingData,
@@ -274,7 +280,7 @@ pub fn train_collection(
     let warmup = warmup(&corpus.collection, &weights, &data)?;
     seconds.lap("evaluate");
     let mut metrics = report.metrics();
-    let (taught, notes) = teachers.into_report();
+    let (taught, mut notes) = teachers.into_report();
     metrics.extend(taught);
     metrics.insert("synthetic_queries".into(), data.queries.len() as f64);
     metrics.insert("synthetic_queries_unusable".into(), data.unusable as f64);
@@ -282,6 +288,13 @@ pub fn train_collection(
     if let Some(fitted) = &fitted {
         metrics.insert("train_loss_first".into(), f64::from(fitted.first_loss));
         metrics.insert("train_loss_last".into(), f64::from(fitted.last_loss));
+        if config.adaptive_anchor {
+            metrics.insert("anchor_share".into(), f64::from(fitted.trust.share));
+            notes.extend(loosened(&fitted.trust));
+        }
+        for (head, ratio) in &fitted.trust.evidence {
+            metrics.insert(format!("anchor_evidence.{head}"), f64::from(*ratio));
+        }
     }
     Ok(TrainOutcome {
         digest: weights.digest(),
@@ -295,6 +308,17 @@ pub fn train_collection(
         view_config: data.view_config.clone(),
         data,
         seconds: seconds.laps,
+    })
+}
+
+/// What a loosened anchor means, for people.
+fn loosened(trust: &Trust) -> Option<String> {
+    trust.weakest().map(|(head, ratio)| {
+        format!(
+            "the prior is trusted to {:.0} % only: its {head} head finds {:.0} % of what it should on queries made for it",
+            100.0 * trust.share,
+            100.0 * ratio
+        )
     })
 }
 

@@ -54,7 +54,7 @@ pub(crate) async fn run(args: Eval, json: bool) -> Result<ExitCode> {
     if let Some(dir) = args.out {
         evaluation.report.write(&dir, &evaluation.queries)?;
         if !json {
-            let files = "evaluation_results.json, per_query.jsonl and report.md";
+            let files = "evaluation_results.json, per_query.jsonl, report.md and its pictures";
             ui::line(&format!(
                 "\n{} {files} in {}",
                 style("wrote").green(),
