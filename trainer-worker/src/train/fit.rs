@@ -66,9 +66,10 @@ pub(crate) fn fit(
     } else {
         1.0
     };
+    // The gate stays near its prior all the same: without that it overfits (docs/research.md).
     let loss = LossConfig {
         anchor: share * config.loss.anchor,
-        gate_kl: share * config.loss.gate_kl,
+        ..config.loss.clone()
     };
     let start = CollectionWeights::start(&variant.layout, config.seed, &features, types.as_ref());
     let mut trainer = MixtureTrainer::new(&start, config.device, optim, &loss)?;
