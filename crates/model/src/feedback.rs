@@ -47,8 +47,8 @@ impl Feedback {
         order.sort_by(|a, b| mixture[*b].total_cmp(&mixture[*a]));
         let (first, second) = (order[0], order[1]);
         let mass = ((mixture[first] / mixture[second]).ln() / MARGIN).min(MOST);
-        // Also false for a NaN, which a second passage without attention would give.
-        if !(mass > 0.0) {
+        // NaN where neither has attention that f32 can hold.
+        if mass.is_nan() || mass <= 0.0 {
             return None;
         }
         let mut reference = vec![0.0; places[first].as_ref().len()];
@@ -66,7 +66,7 @@ impl Feedback {
         let n = view.len() as f32;
         let mean = view.iter().sum::<f32>() / n;
         let sd = (view.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / n).sqrt();
-        if !(sd > 1e-6) {
+        if sd.is_nan() || sd <= 1e-6 {
             return None;
         }
         view.iter_mut().for_each(|v| *v = (*v - mean) / sd);
