@@ -292,8 +292,8 @@ pub fn train_collection(
             metrics.insert("anchor_share".into(), f64::from(fitted.trust.share));
             notes.extend(loosened(&fitted.trust));
         }
-        for (head, ratio) in &fitted.trust.evidence {
-            metrics.insert(format!("anchor_evidence.{head}"), f64::from(*ratio));
+        for (part, ratio) in &fitted.trust.evidence {
+            metrics.insert(format!("anchor_evidence.{part}"), f64::from(*ratio));
         }
     }
     Ok(TrainOutcome {
@@ -313,9 +313,9 @@ pub fn train_collection(
 
 /// What a loosened anchor means, for people.
 fn loosened(trust: &Trust) -> Option<String> {
-    trust.weakest().map(|(head, ratio)| {
+    trust.weakest().map(|(what, ratio)| {
         format!(
-            "the prior is trusted to {:.0} % only: its {head} head finds {:.0} % of what it should on queries made for it",
+            "the prior is trusted to {:.0} % only: on queries made for them, the {what} views find {:.0} % of what they should",
             100.0 * trust.share,
             100.0 * ratio
         )
