@@ -26,19 +26,19 @@ const MAX_QUERY_DIM: usize = 16_384;
 
 /// Tensor names, sorted as in the file.
 pub mod names {
-    /// Bias of the gate's linear layer, `[8]`.
+    /// Bias of the gate's linear layer, `[heads]`.
     pub const GATE_BIAS: &str = "gate.bias";
-    /// Learned log of the static gate, `[8]`; starts at `ln g0`.
+    /// Learned log of the static gate, `[heads]`; starts at `ln g0`.
     pub const GATE_LOG_BIAS: &str = "gate.log_bias";
-    /// The prior gate `g0`, `[8]`, summing to 1; not trained.
+    /// The prior gate `g0`, `[heads]`, summing to 1; not trained.
     pub const GATE_PRIOR: &str = "gate.prior";
-    /// Weight of the gate's linear layer, `[62, 8]`.
+    /// Weight of the gate's linear layer, `[62, heads]`.
     pub const GATE_WEIGHT: &str = "gate.weight";
-    /// Log of the heads' temperatures, `[8]`.
+    /// Log of the heads' temperatures, `[heads]`.
     pub const HEAD_LOG_TEMPERATURE: &str = "heads.log_temperature";
-    /// Which views each head reads, `[8, 13]`, 0 or 1; not trained.
+    /// Which views each head reads, `[heads, 14]`, 0 or 1; not trained.
     pub const HEAD_MASK: &str = "heads.mask";
-    /// In-head weights before softplus, `[8, 13]`.
+    /// In-head weights before softplus, `[heads, 14]`.
     pub const HEAD_RAW: &str = "heads.raw";
     /// Bias of the level classifier, `[6]`.
     pub const LEVEL_BIAS: &str = "level.bias";

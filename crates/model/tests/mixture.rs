@@ -7,8 +7,8 @@ mod common;
 
 use common::{example, gate_inputs, prior_model, trained_weights, z_matrix};
 use moerag_model::{
-    AttendInput, Attention, CollectionModel, CollectionWeights, DeviceKind, LossConfig, ModelError,
-    Routing, evaluate_weights,
+    AttendInput, Attention, CollectionModel, CollectionWeights, DeviceKind, Feedback, LossConfig,
+    ModelError, Routing, evaluate_weights,
 };
 use ndarray::{Array2, ArrayView2};
 use serde::Deserialize;
@@ -230,6 +230,52 @@ fn contributions_split_each_candidate_among_the_heads_in_use() {
         .position(|weight| *weight == 1.0)
         .unwrap();
     assert!(worst(&hard.mixture, &hard.head_attn[chosen]) < 1e-6);
+}
+
+#[test]
+fn feedback_takes_its_share_of_the_gate_and_leaves_the_first_rank() {
+    let model = prior_model();
+    let (z, gate_inputs) = (z_matrix(12, 0.3), gate_inputs(0.3));
+    let attend = |feedback: Option<&Feedback>, routing| {
+        let input = AttendInput {
+            z: z.view(),
+            gate_inputs: &gate_inputs,
+            feedback,
+            query_vector: &[],
+        };
+        model.attend(&input, routing)
+    };
+    let without = attend(None, Routing::Soft).unwrap();
+    let first = moerag_model::argmax(&without.mixture).unwrap();
+    let lifted = (first + 5) % 12;
+    let mut feedback = Feedback {
+        view: vec![-0.3; 12],
+        mass: 2.0,
+    };
+    feedback.view[lifted] = 3.3;
+    let with = attend(Some(&feedback), Routing::Soft).unwrap();
+    // The prior gate of the other eight sums to 6.6.
+    assert!((with.head_weights[8] - 2.0 / 8.6).abs() < 1e-5);
+    assert!(with.mixture[lifted] > without.mixture[lifted]);
+    assert_eq!(moerag_model::argmax(&with.mixture), Some(first));
+    assert_eq!(moerag_model::argmax(&with.attn_weight), Some(first));
+    // Another gate over the same heads: without feedback it is the first stage again.
+    let mut gate = with.head_weights.clone();
+    gate[8] = 0.0;
+    let regated = model.regated(&with, &gate);
+    assert!(worst(&regated.mixture, &without.mixture) < 1e-6);
+    assert!(worst(&regated.attn_weight, &without.attn_weight) < 1e-5);
+    // Sparse routing chooses among the heads of the first stage.
+    let sparse = attend(Some(&feedback), Routing::TopK(8)).unwrap();
+    assert!(sparse.head_weights[8] < 1e-9);
+    feedback.view.pop();
+    assert!(matches!(
+        attend(Some(&feedback), Routing::Soft),
+        Err(ModelError::BadLength {
+            field: "feedback",
+            ..
+        })
+    ));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::reply::{HeadShare, ViewShare};
 /// terms, so they differ by tenths; with 8, a tenth more means about twice the weight.
 const SENTENCE_SHARPNESS: f32 = 8.0;
 
-/// Logit weights of one model: `t_h w_hv`, `[8][13]`.
+/// Logit weights of one model: `t_h w_hv`, `[heads][13]`; the feedback view has no column.
 pub type LogitWeights = Vec<[f32; VIEW_COUNT]>;
 
 /// Share and own attention of each head for candidate `row`.

@@ -157,7 +157,7 @@ impl LoadedModel {
             .unwrap_or(Source::Prior)
     }
 
-    /// `t_h w_hv` of a collection's model, `[8][13]`.
+    /// `t_h w_hv` of a collection's model, `[heads][13]`; the feedback view has no column.
     pub fn logit_weights(&self, collection: &str) -> &LogitWeights {
         self.logit_weights
             .get(collection)
