@@ -223,6 +223,10 @@ pub(crate) struct Eval {
     /// anchor: about twenty trainings a seed
     #[arg(long)]
     pub(crate) ablations: bool,
+    /// Also put all sets into one deployment and ask every query without naming a collection, and
+    /// serve each set with the weights learned from the others
+    #[arg(long, conflicts_with = "corrupt")]
+    pub(crate) across: bool,
     /// Score a seeded sample of this many queries of each set
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) queries: Option<u64>,

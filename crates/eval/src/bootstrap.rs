@@ -28,12 +28,14 @@ pub type Deltas = BTreeMap<String, Interval>;
 /// set of `sets`. Empty where a method or the queries are missing.
 pub(crate) fn deltas(sets: &[&[QueryReport]], seed: u64) -> BTreeMap<String, Deltas> {
     let moe = Method::Moe.name();
-    let others = Method::ALL.iter().filter(|other| **other != Method::Moe);
-    others
+    let first = sets.first().and_then(|queries| queries.first());
+    let names = first.map_or_else(Vec::new, |query| query.methods.keys().collect());
+    names
+        .into_iter()
+        .filter(|name| *name != moe)
         .filter_map(|other| {
-            let of = |query: &QueryReport| {
-                Some((*query.methods.get(moe)?, *query.methods.get(other.name())?))
-            };
+            let of =
+                |query: &QueryReport| Some((*query.methods.get(moe)?, *query.methods.get(other)?));
             let deltas = compare(sets, seed, of)?;
             Some((format!("{moe}-{other}"), deltas))
         })

@@ -1,6 +1,8 @@
 //! A query with everything about its candidates that does not depend on what was learned: scored
 //! once by the router, ranked by every method of every seed.
 
+use std::sync::Arc;
+
 use futures::{StreamExt, TryStreamExt, stream};
 use moerag_model::{AttendInput, Attention, Feedback};
 use moerag_retrieve::View;
@@ -52,10 +54,9 @@ impl Case {
         let width = std::thread::available_parallelism().map_or(2, usize::from) + 1;
         let mut cases = stream::iter(queries)
             .map(|query| async move {
-                let mut request = AttendQuery::new(query.text.clone());
-                request.truncate = true;
-                let scored = engine.score(&request, collection).await?;
-                Ok::<Case, BoxError>(Case::new(query.clone(), scored))
+                let mut scored = engine.score(&ask(query, &[collection])).await?;
+                let (scored, _) = scored.pop().ok_or("the router scored nothing")?;
+                Ok::<Case, BoxError>(Case::new(query.clone(), unshared(scored)))
             })
             .buffered(width);
         let mut all = Vec::with_capacity(queries.len());
@@ -66,7 +67,7 @@ impl Case {
         Ok(all)
     }
 
-    fn new(query: JudgedQuery, scored: Scored) -> Case {
+    pub(crate) fn new(query: JudgedQuery, scored: Scored) -> Case {
         let (dense, bm25) = scored.cheap_scores().into_iter().unzip();
         let cov = scored.views.raw.column(View::Cov as usize);
         let overlap = scored
@@ -134,6 +135,19 @@ impl Case {
         let first = judged.position(|id| self.query.gold.contains(*id));
         (metrics, first.map(|rank| rank + 1))
     }
+}
+
+/// The query as a client would ask it of `collections`; of all there are without any.
+pub(crate) fn ask(query: &JudgedQuery, collections: &[&str]) -> AttendQuery {
+    let mut request = AttendQuery::new(query.text.clone());
+    request.truncate = true;
+    request.collections = collections.iter().map(|&name| name.to_owned()).collect();
+    request
+}
+
+/// The one owner of what the router scored.
+pub(crate) fn unshared(scored: Arc<Scored>) -> Scored {
+    Arc::try_unwrap(scored).unwrap_or_else(|shared| Scored::clone(&shared))
 }
 
 /// Indices by falling score; equal scores keep their order.

@@ -9,19 +9,19 @@
 use std::collections::{BTreeSet, HashMap};
 
 use moerag_retrieve::PassageFeatures;
-use moerag_store::{DocumentPut, Passage, PassageRecord, PassageStore, StoreError};
+use moerag_store::{Passage, PassageStore, StoreError};
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::copy::{self, Walk};
+
 /// Seed of all corruptions.
 const SEED: u64 = 0x636f_7272_7570_7431;
 /// Norm of the noise beside the mean direction, whose norm is 1.
 const NOISE: f32 = 0.05;
-/// Passages that are copied at a time.
-const PAGE: usize = 256;
 
 /// What is made useless.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,34 +55,8 @@ pub(crate) async fn copy(
     corruption: Corruption,
 ) -> Result<(), StoreError> {
     let change = Change::find(from, collection, corruption).await?;
-    let spec = from.collection(collection).await?.spec;
-    to.ensure_collection(collection, &spec).await?;
-    let mut walk = Walk::new(from, collection);
-    // A page may end within a document, and a document is written as a whole.
-    let mut open: Option<DocumentPut> = None;
-    while let Some(page) = walk.next().await? {
-        let mut whole = Vec::new();
-        for (passage, mut features) in page {
-            change.apply(&passage, &mut features);
-            if open
-                .as_ref()
-                .is_none_or(|put| put.document_id != passage.document_id)
-            {
-                let next = DocumentPut {
-                    document_id: passage.document_id.clone(),
-                    revision: passage.revision.clone(),
-                    records: Vec::new(),
-                };
-                whole.extend(open.replace(next));
-            }
-            if let Some(put) = &mut open {
-                put.records.push(PassageRecord { passage, features });
-            }
-        }
-        to.put_documents(collection, whole).await?;
-    }
-    to.put_documents(collection, open.into_iter().collect())
-        .await
+    let apply = |passage: &Passage, features: &mut PassageFeatures| change.apply(passage, features);
+    copy::copy((from, collection), (to, collection), apply).await
 }
 
 /// What happens to each passage; known once all have been read.
@@ -167,44 +141,6 @@ fn unit(mut vector: Vec<f32>) -> Vec<f32> {
     vector
 }
 
-/// All passages of a collection with their features, page by page.
-struct Walk<'a> {
-    store: &'a dyn PassageStore,
-    collection: &'a str,
-    cursor: Option<String>,
-    ended: bool,
-}
-
-impl<'a> Walk<'a> {
-    fn new(store: &'a dyn PassageStore, collection: &'a str) -> Walk<'a> {
-        Walk {
-            store,
-            collection,
-            cursor: None,
-            ended: false,
-        }
-    }
-
-    async fn next(&mut self) -> Result<Option<Vec<(Passage, PassageFeatures)>>, StoreError> {
-        if self.ended {
-            return Ok(None);
-        }
-        let page = self
-            .store
-            .scroll(self.collection, self.cursor.take(), PAGE, true)
-            .await?;
-        self.cursor = page.next;
-        self.ended = self.cursor.is_none();
-        // Features are missing of a passage that was replaced during the walk.
-        let records = page.records.into_iter();
-        Ok(Some(
-            records
-                .filter_map(|(passage, features)| Some((passage, features?)))
-                .collect(),
-        ))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -212,7 +148,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use moerag_retrieve::{KeyBlock, KeySpec, Language, LexBlock};
-    use moerag_store::{CollectionSpec, EdgeOptions, EdgeStore};
+    use moerag_store::{CollectionSpec, DocumentPut, EdgeOptions, EdgeStore, PassageRecord};
 
     use super::*;
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use moerag_model::HEADS;
 
+use crate::across::AcrossReport;
 use crate::bootstrap::Deltas;
 use crate::error::EvalError;
 use crate::methods::Method;
@@ -89,6 +90,9 @@ impl Report {
                 drawn.push(("heads.png", "nDCG@10 by number of heads, against `moe`"));
             }
         }
+        if let Some(across) = &self.across {
+            drawn.extend(draw_across(across, dir)?);
+        }
         self.draw_utilization(dir)?;
         drawn.push((
             "utilization.png",
@@ -111,6 +115,57 @@ impl Report {
         let path = dir.join("utilization.png");
         heat_map(&path, "Mean gate weight", &sets, &heads, &values, false)
     }
+}
+
+/// Which collections queries are taken to be of, and what the weights of other sets cost.
+fn draw_across(
+    across: &AcrossReport,
+    dir: &Path,
+) -> Result<[(&'static str, &'static str); 2], EvalError> {
+    let sets: Vec<String> = across.together.keys().cloned().collect();
+    let weights: Vec<Vec<Option<f64>>> = across
+        .together
+        .values()
+        .map(|set| {
+            sets.iter()
+                .map(|name| set.weights.get(name).copied())
+                .collect()
+        })
+        .collect();
+    let title = "Mean weight of each collection (columns) for the queries of each set (rows)";
+    heat_map(
+        &dir.join("collections.png"),
+        title,
+        &sets,
+        &sets,
+        &weights,
+        false,
+    )?;
+    let losses: Vec<Vec<Option<f64>>> = across
+        .transfer
+        .iter()
+        .map(|(name, trained)| {
+            let own = trained.get(name).map(|own| own.ndcg_at_10);
+            let loss = |other| Some(trained.get(other)?.ndcg_at_10 - own?);
+            sets.iter().map(loss).collect()
+        })
+        .collect();
+    let title = "nDCG@10 with the weights of another set (columns) minus that with its own";
+    heat_map(
+        &dir.join("transfer.png"),
+        title,
+        &sets,
+        &sets,
+        &losses,
+        true,
+    )?;
+    Ok([
+        (
+            "collections.png",
+            "which collections the queries of each set are taken to be of",
+        ),
+        ("transfer.png", "what the weights of other sets cost"),
+    ])
 }
 
 /// `None` without differences.

@@ -3,12 +3,15 @@
 //! candidates and view matrix.
 
 mod ablation;
+mod across;
 pub mod adversarial;
 mod bootstrap;
 mod case;
 mod ceiling;
+mod copy;
 mod corrupt;
 mod dataset;
+mod deploy;
 mod error;
 mod figures;
 mod learned;
@@ -21,6 +24,7 @@ mod run;
 mod scoring;
 mod seeds;
 
+pub use across::{AcrossReport, TogetherSet};
 pub use bootstrap::{Deltas, Interval};
 pub use corrupt::Corruption;
 pub use dataset::{Dataset, Entry, JudgedQuery};

@@ -28,6 +28,9 @@ impl Report {
             ));
             out.push_str(&delta_lines(&self.macro_deltas));
         }
+        if let Some(across) = &self.across {
+            out.push_str(&across.tables());
+        }
         out
     }
 
@@ -83,6 +86,9 @@ impl Report {
             ));
             out.push_str(&delta_table(&self.macro_deltas));
             out.push_str(&ablation_table(&self.macro_ablations));
+        }
+        if let Some(across) = &self.across {
+            out.push_str(&across.markdown());
         }
         out
     }
@@ -172,15 +178,23 @@ fn ordered(methods: &BTreeMap<String, Metrics>) -> impl Iterator<Item = (&'stati
 }
 
 fn metrics_table(methods: &BTreeMap<String, Metrics>) -> Table {
+    let header: Vec<String> = std::iter::once("method")
+        .chain(COLUMNS)
+        .map(str::to_owned)
+        .collect();
+    let row = |(name, metrics): (&str, &Metrics)| {
+        let values = metrics.values().map(|value| format!("{value:.4}"));
+        std::iter::once(name.to_owned()).chain(values).collect()
+    };
+    text_table(&header, &ordered(methods).map(row).collect::<Vec<_>>())
+}
+
+/// A table for a terminal: a name and numbers in each row.
+pub(crate) fn text_table(header: &[String], rows: &[Vec<String>]) -> Table {
     let mut table = Table::new();
     table.load_style(TableStyle::new().header_separator(LineStyle::none().fill('─')));
-    table.set_header(std::iter::once("method").chain(COLUMNS));
-    for (name, metrics) in ordered(methods) {
-        table.add_row(
-            std::iter::once(name.to_owned())
-                .chain(metrics.values().map(|value| format!("{value:.4}"))),
-        );
-    }
+    table.set_header(header);
+    table.add_rows(rows);
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
@@ -201,7 +215,7 @@ fn markdown_table(methods: &BTreeMap<String, Metrics>) -> String {
 }
 
 /// `moe - rrf  ndcg@10 +.0780 [+.05, +.10]`, a line a method.
-fn delta_lines(deltas: &BTreeMap<String, Deltas>) -> String {
+pub(crate) fn delta_lines(deltas: &BTreeMap<String, Deltas>) -> String {
     let mut out = String::new();
     for (pair, metrics) in deltas {
         out.push_str(&format!("{pair:<22}"));
@@ -213,7 +227,7 @@ fn delta_lines(deltas: &BTreeMap<String, Deltas>) -> String {
     out
 }
 
-fn delta_table(deltas: &BTreeMap<String, Deltas>) -> String {
+pub(crate) fn delta_table(deltas: &BTreeMap<String, Deltas>) -> String {
     intervals_table("Differences", "difference", deltas)
 }
 

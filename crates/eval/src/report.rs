@@ -9,6 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::across::AcrossReport;
 use crate::bootstrap::{self, Deltas};
 use crate::corrupt::Corruption;
 use crate::error::EvalError;
@@ -42,6 +43,9 @@ pub struct Report {
     pub candidates_per_list: usize,
     /// See `candidates_per_list`.
     pub prune_to: Option<usize>,
+    /// What was found across the sets; absent unless it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub across: Option<AcrossReport>,
     /// What of the passages was made useless; absent for an ordinary evaluation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub corruption: Option<Corruption>,
@@ -359,6 +363,7 @@ mod tests {
             embedding_space_id: "e".into(),
             candidates_per_list: 100,
             prune_to: Some(128),
+            across: None,
             corruption: None,
             code_version: "0".into(),
         };

@@ -9,22 +9,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use moerag_checkpoint::{CheckpointStore, CollectionStatus, CollectionUpdate, PublishRequest};
 use moerag_encoder::{DeviceKind, Encoder};
-use moerag_retrieve::ViewConfig;
-use moerag_store::{Document, EdgeOptions, EdgeStore, Format, PassageStore};
-use router_service::{DocumentStatus, EngineConfig, ModelSlot, RouterEngine, SlotConfig};
+use moerag_store::{Document, Format};
+use router_service::{DocumentStatus, RouterEngine};
 use tokio_util::sync::CancellationToken;
 use trainer_worker::corpus::{CorpusSource, StoreSource, TrainingCorpus};
 use trainer_worker::{
-    NoProgress, ProgressEvent, TrainConfig, TrainError, TrainOutcome, TrainStatus, train_collection,
+    NoProgress, ProgressEvent, TrainConfig, TrainError, TrainOutcome, train_collection,
 };
 
 use crate::ablation::Ablation;
+use crate::across::Across;
 use crate::case::Case;
 use crate::ceiling::ceilings;
 use crate::corrupt::{self, Corruption};
 use crate::dataset::Dataset;
+use crate::deploy::Deploy;
 use crate::error::EvalError;
 use crate::learned::Learned;
 use crate::methods::Method;
@@ -54,6 +54,8 @@ pub struct EvalOptions {
     pub stores: Option<PathBuf>,
     /// Train again without each part, to show what it is worth; takes about twenty times as long.
     pub ablations: bool,
+    /// Also look across the sets: all of them in one deployment, and each under the others' weights.
+    pub across: bool,
     /// What of the passages to make useless before training and scoring; a kept store stays intact.
     pub corrupt: Option<Corruption>,
     /// Directory of the encoder's files.
@@ -104,7 +106,19 @@ pub async fn run(
         .map_err(|error| EvalError::stage("all sets", "loading the encoder")(error.into()))?;
     let encoder = Arc::new(encoder);
 
-    let views = view_config(options);
+    let deploy = Deploy {
+        options,
+        encoder: &encoder,
+    };
+    let views = deploy.view_config();
+    let mut across = match options.across {
+        true => Some(
+            Across::new(deploy)
+                .await
+                .map_err(EvalError::stage("all sets", "starting the router"))?,
+        ),
+        false => None,
+    };
     let mut report = Report {
         sets: BTreeMap::new(),
         macro_mean: BTreeMap::new(),
@@ -117,6 +131,7 @@ pub async fn run(
         candidates_per_list: views.candidates_per_list,
         prune_to: views.prune_to,
         corruption: options.corrupt,
+        across: None,
         code_version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let mut queries = Vec::new();
@@ -125,28 +140,27 @@ pub async fn run(
         let run = SetRun {
             options,
             encoder: &encoder,
+            deploy,
             progress: &progress,
         };
-        let (set_report, set_queries) = run.evaluate(set).await?;
+        let (set_report, set_queries) = run.evaluate(set, across.as_mut()).await?;
         report.sets.insert(name, set_report);
         queries.extend(set_queries);
     }
     report.finish(&options.methods, &queries);
-    Ok(Evaluation { report, queries })
-}
-
-fn view_config(options: &EvalOptions) -> ViewConfig {
-    ViewConfig {
-        candidates_per_list: options.train.candidates_per_list,
-        prune_to: (options.train.prune_to > 0).then_some(options.train.prune_to),
-        ..ViewConfig::default()
+    if let Some(across) = across {
+        let found = across.evaluate(progress.as_ref()).await;
+        report.across =
+            Some(found.map_err(EvalError::stage("all sets", "looking across the sets"))?);
     }
+    Ok(Evaluation { report, queries })
 }
 
 /// What all stages of one set share.
 struct SetRun<'a> {
     options: &'a EvalOptions,
     encoder: &'a Arc<Encoder>,
+    deploy: Deploy<'a>,
     progress: &'a Arc<dyn EvalProgress>,
 }
 
@@ -158,7 +172,11 @@ struct Ingested {
 }
 
 impl SetRun<'_> {
-    async fn evaluate(&self, mut set: Dataset) -> Result<(SetReport, Vec<QueryReport>), EvalError> {
+    async fn evaluate(
+        &self,
+        mut set: Dataset,
+        across: Option<&mut Across<'_>>,
+    ) -> Result<(SetReport, Vec<QueryReport>), EvalError> {
         let judged_queries = set.queries.len();
         if let Some(n) = self.options.queries {
             set.sample(n, self.options.seed);
@@ -173,6 +191,7 @@ impl SetRun<'_> {
             None => dir.path().join("store"),
         };
         let engine = self
+            .deploy
             .engine(store_dir, dir.path())
             .await
             .map_err(at("starting the router"))?;
@@ -212,7 +231,8 @@ impl SetRun<'_> {
             seconds.add(&outcome);
             if rounds.is_empty() {
                 let started = Instant::now();
-                self.publish(&engine, &corpus, &outcome, &config)
+                self.deploy
+                    .publish(&engine, COLLECTION, &corpus, &outcome, &config)
                     .await
                     .map_err(at("publishing"))?;
                 seconds.train += started.elapsed().as_secs_f64();
@@ -248,6 +268,13 @@ impl SetRun<'_> {
             .map_err(|error| at("ranking")(error.into()))?;
         let queries = seeds::merge(&name, &cases, &rounds);
         let source = engine.models().take().source_of(COLLECTION);
+        if let Some(across) = across {
+            let from = (engine.store().as_ref(), COLLECTION);
+            across
+                .add(&set, from, &corpus, &rounds)
+                .await
+                .map_err(at("joining the other sets"))?;
+        }
         let report = SetReport {
             n_passages: set.corpus.len(),
             n_queries: total,
@@ -264,34 +291,6 @@ impl SetRun<'_> {
         Ok((report, queries))
     }
 
-    /// A router over a store in `store_dir` and an empty checkpoint store in `dir`.
-    async fn engine(&self, store_dir: PathBuf, dir: &Path) -> Result<RouterEngine, BoxError> {
-        let store = tokio::task::spawn_blocking(move || {
-            EdgeStore::open(&store_dir, EdgeOptions::default())
-        })
-        .await??;
-        let store: Arc<dyn PassageStore> = Arc::new(store);
-        let checkpoints = CheckpointStore::open(&dir.join("checkpoints").display().to_string())?;
-        let views = view_config(self.options);
-        let config = EngineConfig {
-            key_spec: views.key_spec.clone(),
-            ..EngineConfig::default()
-        };
-        let slot = SlotConfig {
-            device: self.options.device,
-            space: self.encoder.space().to_string(),
-            dim: self.encoder.dim(),
-            view_config: views,
-        };
-        let models = ModelSlot::new(slot, Some(checkpoints)).await?;
-        Ok(RouterEngine::new(
-            config,
-            store,
-            Arc::clone(self.encoder),
-            Arc::new(models),
-        )?)
-    }
-
     /// A router over a corrupted copy of what `clean` serves, in `dir`.
     async fn corrupted(
         &self,
@@ -299,7 +298,7 @@ impl SetRun<'_> {
         dir: &Path,
         corruption: Corruption,
     ) -> Result<RouterEngine, BoxError> {
-        let engine = self.engine(dir.join("corrupted"), dir).await?;
+        let engine = self.deploy.engine(dir.join("corrupted"), dir).await?;
         let (from, to) = (clean.store().as_ref(), engine.store().as_ref());
         corrupt::copy(from, to, COLLECTION, corruption).await?;
         Ok(engine)
@@ -392,39 +391,6 @@ impl SetRun<'_> {
         };
         let trained: Result<_, TrainError> = tokio::task::spawn_blocking(train).await?;
         Ok(trained?)
-    }
-
-    /// Publishes the outcome and lets the router load it, as it would in production.
-    async fn publish(
-        &self,
-        engine: &RouterEngine,
-        corpus: &TrainingCorpus,
-        outcome: &TrainOutcome,
-        config: &TrainConfig,
-    ) -> Result<(), BoxError> {
-        let update = CollectionUpdate {
-            weights: outcome.weights.clone(),
-            lsi: outcome.data.lsi.clone(),
-            status: match outcome.status {
-                TrainStatus::Trained => CollectionStatus::Trained,
-                TrainStatus::FallbackPrior { .. } => CollectionStatus::FallbackPrior,
-            },
-            corpus_digest: corpus.corpus_digest.clone(),
-            stats_digest: corpus.stats.digest(),
-            metrics: outcome.metrics.clone(),
-            hyper_parameters: serde_json::to_value(config)?,
-            seed: config.seed,
-        };
-        let request = PublishRequest {
-            collections: BTreeMap::from([(COLLECTION.to_owned(), update)]),
-            warmup: outcome.warmup.cases.clone(),
-            view_config: outcome.view_config.clone(),
-            embedding_space_id: self.encoder.space().to_string(),
-            code_version: env!("CARGO_PKG_VERSION").to_owned(),
-        };
-        engine.models().store()?.publish(request).await?;
-        engine.models().reload().await?;
-        Ok(())
     }
 }
 

@@ -208,14 +208,24 @@ fn rank(
 
 /// Reciprocal rank fusion of the dense and the lexical order.
 fn fused(case: &Case) -> Vec<usize> {
-    let mut fused = vec![0.0f64; case.dense.len()];
-    for scores in [&case.dense, &case.bm25] {
+    best_first(&reciprocal_ranks(&[&case.dense, &case.bm25]))
+}
+
+/// Sum of the reciprocal ranks that each candidate has by each of `scores`.
+pub(crate) fn reciprocal_ranks(scores: &[&[f32]]) -> Vec<f64> {
+    let mut fused = vec![0.0f64; scores.first().map_or(0, |scores| scores.len())];
+    for scores in scores {
         for (rank, at) in order(scores).into_iter().enumerate() {
             fused[at] += 1.0 / (RRF_K + rank as f64 + 1.0);
         }
     }
-    let mut at: Vec<usize> = (0..fused.len()).collect();
-    at.sort_by(|a, b| fused[*b].total_cmp(&fused[*a]));
+    fused
+}
+
+/// Indices by falling score; equal scores keep their order.
+pub(crate) fn best_first(scores: &[f64]) -> Vec<usize> {
+    let mut at: Vec<usize> = (0..scores.len()).collect();
+    at.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
     at
 }
 

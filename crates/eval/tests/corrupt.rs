@@ -109,6 +109,7 @@ async fn evaluate(dir: &Path, corrupt: Option<Corruption>) -> Evaluation {
         // Kept, so that a corruption that reached the kept store would show in the next run.
         stores: Some(dir.join("stores")),
         ablations: false,
+        across: false,
         corrupt,
         encoder_dir: default_dir().unwrap(),
         device: DeviceKind::Flex,

@@ -22,6 +22,21 @@ const SUBJECTS: [&str; 12] = [
     "library",
     "vineyard",
 ];
+/// The same for a second set, with the same ids.
+const OTHER_SUBJECTS: [&str; 12] = [
+    "comet",
+    "enzyme",
+    "senate",
+    "glove",
+    "parrot",
+    "turbine",
+    "sonata",
+    "harpoon",
+    "mosque",
+    "satellite",
+    "cactus",
+    "ledger",
+];
 const FACTS: [&str; 4] = [
     "was founded by two sisters who sold everything they owned to pay for it",
     "closes every winter because heavy snow makes the only road to it impassable",
@@ -41,10 +56,10 @@ impl EvalProgress for Heard {
     }
 }
 
-fn write_set(dir: &Path) {
+fn write_set(dir: &Path, subjects: &[&str]) {
     fs_err::create_dir_all(dir.join("qrels")).unwrap();
     let mut corpus = String::new();
-    for (s, subject) in SUBJECTS.iter().enumerate() {
+    for (s, subject) in subjects.iter().enumerate() {
         for (f, fact) in FACTS.iter().enumerate() {
             let text = format!(
                 "The {subject} of the village of Alm {fact}. People there talk about the {subject} every single day. \
@@ -59,7 +74,7 @@ fn write_set(dir: &Path) {
     fs_err::write(dir.join("corpus.jsonl"), corpus).unwrap();
     let mut queries = String::new();
     let mut qrels = "query-id\tcorpus-id\tscore\n".to_owned();
-    for (s, subject) in SUBJECTS.iter().enumerate() {
+    for (s, subject) in subjects.iter().enumerate() {
         let query = serde_json::json!({ "_id": format!("q{s}"), "text": format!("Who founded the {subject}?") });
         queries.push_str(&format!("{query}\n"));
         qrels.push_str(&format!("q{s}\tp{s}-0\t1\n"));
@@ -73,7 +88,7 @@ fn write_set(dir: &Path) {
 async fn every_method_is_scored_from_documents_alone() {
     let dir = tempfile::tempdir().unwrap();
     let set = dir.path().join("village");
-    write_set(&set);
+    write_set(&set, &SUBJECTS);
     let options = EvalOptions {
         datasets: vec![set],
         methods: Method::ALL.to_vec(),
@@ -81,6 +96,7 @@ async fn every_method_is_scored_from_documents_alone() {
         seeds: 1,
         stores: None,
         ablations: false,
+        across: false,
         queries: None,
         corrupt: None,
         encoder_dir: default_dir().unwrap(),
@@ -171,8 +187,8 @@ async fn every_method_is_scored_from_documents_alone() {
 #[tokio::test]
 async fn two_sets_of_one_name_are_refused_before_any_work() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    write_set(&one.path().join("same"));
-    write_set(&two.path().join("same"));
+    write_set(&one.path().join("same"), &SUBJECTS);
+    write_set(&two.path().join("same"), &SUBJECTS);
     let options = EvalOptions {
         datasets: vec![one.path().join("same"), two.path().join("same")],
         methods: vec![Method::Bm25],
@@ -180,6 +196,7 @@ async fn two_sets_of_one_name_are_refused_before_any_work() {
         seeds: 1,
         stores: None,
         ablations: false,
+        across: false,
         queries: None,
         corrupt: None,
         encoder_dir: "/nowhere".into(),
@@ -191,4 +208,66 @@ async fn two_sets_of_one_name_are_refused_before_any_work() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("two data sets are named same"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_sets_are_told_apart_in_one_deployment() {
+    let dir = tempfile::tempdir().unwrap();
+    let sets = [("things", &OTHER_SUBJECTS), ("village", &SUBJECTS)];
+    for (name, subjects) in sets {
+        write_set(&dir.path().join(name), subjects);
+    }
+    let options = EvalOptions {
+        datasets: sets.map(|(name, _)| dir.path().join(name)).to_vec(),
+        methods: vec![Method::Moe],
+        seed: 1,
+        seeds: 2,
+        stores: None,
+        ablations: false,
+        across: true,
+        queries: None,
+        corrupt: None,
+        encoder_dir: default_dir().unwrap(),
+        device: DeviceKind::Flex,
+        train: TrainConfig {
+            synthetic_queries: 240,
+            ..TrainConfig::default()
+        },
+    };
+    let evaluation = run(&options, Arc::new(Heard::default())).await.unwrap();
+    let across = evaluation.report.across.as_ref().unwrap();
+    for (name, _) in sets {
+        let set = &across.together[name];
+        assert_eq!(set.n_queries, 12);
+        assert!(set.own_first > 0.9, "{name}: {}", set.own_first);
+        assert!((set.weights.values().sum::<f64>() - 1.0).abs() < 1e-3);
+        let mrr = |method: &str| set.methods[method].mrr_at_10;
+        assert!(
+            mrr("moe") > mrr("shuffled_gate"),
+            "{name}: {:?}",
+            set.methods
+        );
+        assert!(
+            mrr("moe") >= mrr("equal_collections"),
+            "{name}: {:?}",
+            set.methods
+        );
+        // Told where to look, and by its own weights: the same as the set alone.
+        let alone = &evaluation.report.sets[name].methods["moe"];
+        let told = &set.methods["own_collection"];
+        let own = &across.transfer[name][name];
+        assert!((told.ndcg_at_10 - alone.ndcg_at_10).abs() < 1e-9);
+        assert!((own.ndcg_at_10 - alone.ndcg_at_10).abs() < 1e-9);
+        assert_eq!(across.transfer[name].len(), 2);
+    }
+    assert!(across.together_deltas.contains_key("moe-shuffled_heads"));
+
+    let out = dir.path().join("out");
+    evaluation.report.write(&out, &evaluation.queries).unwrap();
+    let text = fs_err::read_to_string(out.join("report.md")).unwrap();
+    for said in ["one deployment", "collections.png", "transfer.png"] {
+        assert!(text.contains(said), "{said} is not in {text}");
+    }
+    assert!(out.join("collections.png").exists() && out.join("transfer.png").exists());
+    assert!(evaluation.report.tables().contains("own_collection"));
 }

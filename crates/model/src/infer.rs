@@ -2,6 +2,7 @@
 
 use burn::tensor::{Bool, Device, Tensor, TensorData, Transaction};
 use moerag_encoder::DeviceKind;
+use moerag_retrieve::BEST_SCORES;
 use ndarray::ArrayView2;
 
 use crate::batch::columns;
@@ -100,6 +101,18 @@ impl CollectionModel {
     /// Width of the query vectors it reads; 0 when the type classifier is untrained and any will do.
     pub fn query_dim(&self) -> usize {
         self.types.as_ref().map_or(0, |types| types.inputs)
+    }
+
+    /// How sharply the mixture is read: `alpha`.
+    pub fn alpha(&self) -> f32 {
+        self.alpha
+    }
+
+    /// Standard deviation of the best raw scores over the collection's synthetic queries; `None` for
+    /// weights that have seen none.
+    pub(crate) fn score_spread(&self) -> Option<[f32; BEST_SCORES.len()]> {
+        let spread = BEST_SCORES.map(|at| self.features.standardiser.sd[at]);
+        spread.iter().any(|sd| *sd != 1.0).then_some(spread)
     }
 
     /// In-head weights, `[heads][14]`, each row summing to 1.

@@ -9,6 +9,7 @@
 
 mod batch;
 mod classifier;
+mod collections;
 mod error;
 mod features;
 mod feedback;
@@ -27,6 +28,7 @@ mod weights;
 
 pub use batch::{Dropout, Example, TrainBatch, epoch_order};
 pub use classifier::{ClassifierConfig, LinearClassifier, argmax};
+pub use collections::collection_weights;
 pub use error::ModelError;
 pub use features::{GateFeatures, Standardiser};
 pub use feedback::Feedback;

@@ -35,6 +35,9 @@ const MAXIMA: [View; 9] = [
     View::Big,
     View::Sctx,
 ];
+/// Where the best raw scores stand among the gate's inputs that can be compared between collections:
+/// cosines and shares of terms; those of `big` hardly differ from 0.
+pub const BEST_SCORES: [usize; 8] = [28, 29, 30, 31, 32, 33, 34, 36];
 /// Pairs whose top ten are compared.
 const OVERLAPS: [(View, View); 6] = [
     (View::Dense, View::Bm25),
@@ -136,4 +139,19 @@ fn term_numbers(q: &QueryFeatures, stats: &CorpusStats) -> [f32; 4] {
         * share;
     let total = LexQuery::new(&q.terms, stats).total();
     [(count as f32).ln_1p(), unknown, mean_idf, total.ln_1p()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn best_scores_are_the_maxima_except_that_of_bigrams() {
+        let first = 4 * DESCRIBED.len();
+        let expected: Vec<usize> = (0..MAXIMA.len())
+            .filter(|i| MAXIMA[*i] != View::Big)
+            .map(|i| first + i)
+            .collect();
+        assert_eq!(BEST_SCORES.to_vec(), expected);
+    }
 }

@@ -28,7 +28,7 @@ pub mod views;
 
 pub use codec::TokenCodec;
 pub use error::RetrieveError;
-pub use gate::{GATE_INPUTS, gate_inputs};
+pub use gate::{BEST_SCORES, GATE_INPUTS, gate_inputs};
 pub use geometry::Geometry;
 pub use index::MemIndex;
 pub use keys::{KeyBlock, KeySpec, TokenCode};

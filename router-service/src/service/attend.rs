@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt, stream};
+use moerag_model::collection_weights;
 use moerag_retrieve::Views;
 use moerag_store::PassageRef;
 
@@ -12,7 +13,7 @@ use super::engine::{Inner, RouterEngine};
 use super::score::{Request, Scored};
 use crate::domain::cut::{Cut, Ranked};
 use crate::domain::explain::{head_shares, sentence_weights, view_shares};
-use crate::domain::merge::{collection_shares, mean_by_share};
+use crate::domain::merge::{Part, attend_together, mean_by_share};
 use crate::domain::validate::{self, Violations};
 use crate::domain::{
     AttendQuery, Attended, AttendedPassage, CollectionRoute, RouteQuery, Routed, RouterError,
@@ -122,6 +123,19 @@ impl RouterEngine {
         })
     }
 
+    /// Scores a query against its collections, or all that this router can serve, without the cut and
+    /// without texts. Sorted by name, each with the gate's weight of it.
+    ///
+    /// # Errors
+    /// A query that is too long, an unknown or unfit collection, a store that does not answer.
+    pub async fn score(&self, query: &AttendQuery) -> Result<Vec<(Arc<Scored>, f64)>, RouterError> {
+        let model = self.inner.models.take();
+        let request = self.request(model, &query.route(), &Stages::new()).await?;
+        let scored = self.score_all(&request, &query.collections).await?;
+        let shares = shares_of(&scored);
+        Ok(scored.into_iter().zip(shares).collect())
+    }
+
     /// Scores the named collections, or all that this router can serve. Sorted by name.
     async fn score_all(
         &self,
@@ -229,19 +243,36 @@ impl RouterEngine {
     }
 }
 
+/// The gate's weight of each collection.
 fn shares_of(scored: &[Arc<Scored>]) -> Vec<f64> {
-    collection_shares(&scored.iter().map(|s| s.survivors.len()).collect::<Vec<_>>())
+    let inputs: Vec<_> = scored
+        .iter()
+        .map(|s| {
+            let model = s.model.model_for(&s.collection);
+            (model, s.attention.as_ref().map(|_| &s.gate_inputs[..]))
+        })
+        .collect();
+    collection_weights(&inputs)
+        .into_iter()
+        .map(f64::from)
+        .collect()
 }
 
 /// Ranks the passages of all collections together and cuts.
 fn choose(scored: &[Arc<Scored>], shares: &[f64], query: &AttendQuery) -> Vec<Chosen> {
+    let parts: Vec<Part<'_>> = scored
+        .iter()
+        .zip(shares)
+        .map(|(scored, weight)| Part {
+            weight: *weight,
+            mixture: scored.attention.as_ref().map_or(&[], |a| &a.mixture),
+            alpha: f64::from(scored.model.model_for(&scored.collection).alpha()),
+        })
+        .collect();
     let mut ranked: Vec<(Ranked<'_>, Chosen)> = Vec::new();
-    for (collection, (scored, share)) in scored.iter().zip(shares).enumerate() {
-        let Some(attention) = &scored.attention else {
-            continue;
-        };
-        for (row, weight) in attention.attn_weight.iter().enumerate() {
-            let weight = share * f64::from(*weight);
+    for (collection, weights) in attend_together(&parts).into_iter().enumerate() {
+        let scored = &scored[collection];
+        for (row, weight) in weights.into_iter().enumerate() {
             let at = scored.passage_ref(row);
             let rank = Ranked {
                 weight,

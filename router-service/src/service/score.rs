@@ -13,7 +13,7 @@ use ndarray::Array2;
 
 use super::encode::EncodedQuery;
 use super::engine::RouterEngine;
-use crate::domain::{AttendQuery, RouteQuery, RouterError, Source, Stage, Stages};
+use crate::domain::{RouteQuery, RouterError, Source, Stage, Stages};
 use crate::model_slot::LoadedModel;
 
 /// A query scored against one collection. Rows of `views`, `attention` and `keys` belong to
@@ -99,21 +99,6 @@ pub(super) struct Request {
 }
 
 impl RouterEngine {
-    /// Scores a query against one collection, without the cut and without texts. The query's own
-    /// list of collections is not looked at.
-    ///
-    /// # Errors
-    /// A query that is too long, an unknown or unfit collection, a store that does not answer.
-    pub async fn score(
-        &self,
-        query: &AttendQuery,
-        collection: &str,
-    ) -> Result<Scored, RouterError> {
-        let model = self.inner.models.take();
-        let request = self.request(model, &query.route(), &Stages::new()).await?;
-        self.score_collection(&request, collection.into()).await
-    }
-
     /// Encodes a query for all its collections.
     pub(super) async fn request(
         &self,

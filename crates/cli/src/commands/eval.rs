@@ -31,6 +31,7 @@ pub(crate) async fn run(args: Eval, json: bool) -> Result<ExitCode> {
         seeds: args.seeds,
         stores: args.stores,
         ablations: args.ablations,
+        across: args.across,
         queries: args
             .queries
             .map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
