@@ -25,7 +25,8 @@ impl Ablation {
         }
     }
 
-    /// All of them: each head left out, each overlap level left out, other numbers of heads, no anchor or a fixed one.
+    /// All of them: each head left out, each overlap level left out, other numbers of heads, no anchor or a fixed one, a loss
+    /// term for the heads' diversity.
     pub(crate) fn all() -> Vec<Ablation> {
         let heads = HEADS.iter().enumerate().map(|(at, head)| {
             let variant = Variant {
@@ -54,6 +55,9 @@ impl Ablation {
             ..Ablation::new(name.to_owned(), Variant::default())
         };
         all.push(change("no_anchor", |config| config.loss.anchor = 0.0));
+        all.push(change("diversity_term", |config| {
+            config.loss.diversity = 1.0
+        }));
         all.push(change("fixed_anchor", |config| {
             config.adaptive_anchor = false
         }));
@@ -79,7 +83,7 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), all.len());
-        assert_eq!(all.len(), HEADS.len() + 6 + 5 + 2);
+        assert_eq!(all.len(), HEADS.len() + 6 + 5 + 3);
         let config = TrainConfig::default();
         let free = |a: &&Ablation| a.config(&config).loss.anchor == 0.0;
         assert_eq!(all.iter().filter(free).count(), 1);

@@ -38,6 +38,8 @@ pub enum Method {
     ShuffledGate,
     /// The trained heads under the mean of the gate over the set.
     MeanGate,
+    /// The trained heads with their logits mixed by the gate instead of their attentions.
+    LogitsMixed,
     /// The mixture without its feedback head.
     MoeNoFeedback,
     /// The mixture as it is served: the trained weights, or the prior's after a fallback.
@@ -46,7 +48,7 @@ pub enum Method {
 
 impl Method {
     /// All of them, in the order of the tables.
-    pub const ALL: [Method; 15] = [
+    pub const ALL: [Method; 16] = [
         Method::Bm25,
         Method::Dense,
         Method::Rrf,
@@ -60,6 +62,7 @@ impl Method {
         Method::HardRouting,
         Method::ShuffledGate,
         Method::MeanGate,
+        Method::LogitsMixed,
         Method::MoeNoFeedback,
         Method::Moe,
     ];
@@ -81,6 +84,7 @@ impl Method {
             Method::HardRouting => "hard_routing",
             Method::ShuffledGate => "shuffled_gate",
             Method::MeanGate => "mean_gate",
+            Method::LogitsMixed => "logits_mixed",
             Method::MoeNoFeedback => "moe_no_feedback",
             Method::Moe => "moe",
         }

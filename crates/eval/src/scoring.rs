@@ -192,6 +192,9 @@ fn rank(
         Method::HardRouting => mixed(attend(case, &learned.moe, Routing::Hard)?),
         Method::ShuffledGate => mixed(regated(&gates.shuffled[at])),
         Method::MeanGate => mixed(regated(&gates.mean)),
+        Method::LogitsMixed => attention
+            .as_ref()
+            .map_or_else(Vec::new, |attention| case.ranked(&logits_mixed(attention))),
         Method::MoeNoFeedback => {
             let gate = attention.as_ref().map(|attention| {
                 let mut gate = attention.head_weights.clone();
@@ -204,6 +207,18 @@ fn rank(
         }
         Method::Moe => mixed(attention.clone()),
     })
+}
+
+/// `sum_h g_h ln a_h`: a head's log attention is its logit but for a constant. What f32 cannot hold
+/// counts as the least it can.
+fn logits_mixed(attention: &Attention) -> Vec<f32> {
+    let mut scores = vec![0.0; attention.mixture.len()];
+    for (gate, attn) in attention.head_weights.iter().zip(&attention.head_attn) {
+        for (score, a) in scores.iter_mut().zip(attn) {
+            *score += gate * a.max(f32::MIN_POSITIVE).ln();
+        }
+    }
+    scores
 }
 
 /// Reciprocal rank fusion of the dense and the lexical order.

@@ -2,7 +2,8 @@
 //! ablations (DESIGN.md section 6, "Evaluation").
 
 use crate::prior::{
-    FEEDBACK, FIRST_STAGE_HEADS, HEAD_COLUMNS, HEAD_VIEWS, NUM_VIEWS, PRIOR_GATE, column,
+    FEEDBACK, FEEDBACK_TEMPERATURE, FIRST_STAGE_HEADS, HEAD_COLUMNS, HEAD_VIEWS, NUM_VIEWS,
+    PRIOR_GATE, START_TEMPERATURE, column,
 };
 
 /// Raw value of a view that a head does not read; the mask keeps it out.
@@ -89,6 +90,15 @@ impl HeadLayout {
     pub(crate) fn gate(&self) -> Vec<f32> {
         let total: f32 = self.heads.iter().map(|head| head.gate).sum();
         self.heads.iter().map(|head| head.gate / total).collect()
+    }
+
+    /// Temperatures to start with, `[heads]`.
+    pub(crate) fn temperatures(&self) -> Vec<f32> {
+        let of_head = |head: &HeadStart| match head.views[..] {
+            [(FEEDBACK, _)] => FEEDBACK_TEMPERATURE,
+            _ => START_TEMPERATURE,
+        };
+        self.heads.iter().map(of_head).collect()
     }
 
     /// Which columns each head reads: 1 or 0, `[heads, 14]` row by row.

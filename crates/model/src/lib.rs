@@ -42,8 +42,8 @@ pub use moerag_encoder::{DeviceError, DeviceKind};
 pub use moerag_retrieve::{KeySpec, LsiBasis, ViewConfig};
 pub use optim::{MixtureTrainer, OptimConfig, evaluate_weights};
 pub use prior::{
-    FIRST_STAGE_HEADS, HEAD_COLUMNS, HEAD_VIEWS, HEADS, LEVELS, NUM_HEADS, NUM_VIEWS, P8,
-    PRIOR_GATE, QUERY_TYPES, START_ALPHA, START_TEMPERATURE,
+    FEEDBACK_TEMPERATURE, FIRST_STAGE_HEADS, HEAD_COLUMNS, HEAD_VIEWS, HEADS, LEVELS, NUM_HEADS,
+    NUM_VIEWS, P8, PRIOR_GATE, QUERY_TYPES, START_ALPHA, START_TEMPERATURE,
 };
 pub use single::{SingleHead, SingleHeadConfig};
 pub use snapshot::{LoadedSnapshot, MAX_COLLECTIONS, ModelSnapshot};

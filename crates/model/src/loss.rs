@@ -1,5 +1,5 @@
 //! The loss: cross-entropy to the gold, to the prior's attention, and the gate's divergence from
-//! its prior (RECIPE.md, "Loss").
+//! its prior (RECIPE.md, "Loss"); optionally, how much the heads' attentions overlap.
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::log_softmax;
@@ -17,6 +17,9 @@ pub struct LossConfig {
     pub anchor: f32,
     /// Weight of `KL(g || g0)`, the pull of the gate to its prior.
     pub gate_kl: f32,
+    /// Weight of the heads' overlap; 0 leaves the term out. The heads differ by what they read, so
+    /// they need no push (docs/research.md): an ablation.
+    pub diversity: f32,
 }
 
 impl Default for LossConfig {
@@ -24,6 +27,7 @@ impl Default for LossConfig {
         Self {
             anchor: 4.0,
             gate_kl: 0.3,
+            diversity: 0.0,
         }
     }
 }
@@ -31,7 +35,7 @@ impl Default for LossConfig {
 /// The terms on the device, batch means, each `[1]`.
 #[derive(Debug, Clone)]
 pub struct LossParts {
-    /// `gold + anchor weight * anchor + gate weight * gate_kl`.
+    /// The sum of the terms, each times its weight.
     pub total: Tensor<1>,
     /// `CE(S, gold)`.
     pub gold: Tensor<1>,
@@ -71,15 +75,31 @@ pub fn mixture_loss(
     let log_ratio = output.gate.clone().add_scalar(GATE_FLOOR).log()
         - mixture.gate.log_prior(batch.log_mass.clone());
     let gate_kl = (output.gate.clone() * log_ratio).sum_dim(1).mean();
-    let total = gold.clone()
+    let mut total = gold.clone()
         + anchor.clone().mul_scalar(config.anchor)
         + gate_kl.clone().mul_scalar(config.gate_kl);
+    if config.diversity > 0.0 {
+        total = total + overlap(output).mul_scalar(config.diversity);
+    }
     LossParts {
         total,
         gold,
         anchor,
         gate_kl,
     }
+}
+
+/// Mean Bhattacharyya coefficient `sum_d sqrt(a_i(d) a_j(d))` of pairs of heads, 0..=1, each pair
+/// weighed by both gate weights. The gate is not moved by it: only heads in use shall differ.
+fn overlap(output: &MixtureOutput) -> Tensor<1> {
+    let gate = output.gate.clone().detach();
+    let roots = output.head_log_attn.clone().mul_scalar(0.5).exp();
+    // All pairs at once: the squared sum over heads, less the pairs of a head with itself.
+    let mixed = (roots * gate.clone().unsqueeze_dim::<3>(1)).sum_dim(2);
+    let pairs = mixed.powi_scalar(2).sum_dim(1).squeeze_dim::<2>(2);
+    let same = gate.powi_scalar(2).sum_dim(1);
+    let between = same.clone().neg().add_scalar(1.0 + GATE_FLOOR);
+    ((pairs - same) / between).mean()
 }
 
 impl LossParts {

@@ -46,15 +46,22 @@ pub const LEVELS: [&str; 6] = [
     "gist",
 ];
 
-/// Start value of every head's temperature `t_h`.
-pub const START_TEMPERATURE: f32 = 0.5;
+/// Start value of the temperature `t_h` of the heads of the first stage. The recipe's .5 spreads each
+/// head's attention so evenly that they overlap by .83; .8 ranks alike and sets them apart
+/// (docs/research.md).
+pub const START_TEMPERATURE: f32 = 0.8;
+
+/// Start value of the feedback head's temperature, and that of the first stage whose margin is its
+/// mass: the margin's constants were measured with it (RECIPE.md, "Second study").
+pub const FEEDBACK_TEMPERATURE: f32 = 0.5;
 
 /// Start value of the mixture's sharpness `alpha` in `S = alpha ln A`.
 pub const START_ALPHA: f32 = 6.0;
 
 /// The prior gate `g0`, before it is divided by its sum. Feedback's is per unit of its mass, which
-/// depends on the query ([`crate::Feedback`]).
-pub const PRIOR_GATE: [f32; NUM_HEADS] = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.1, 1.0];
+/// depends on the query ([`crate::Feedback`]); more than the recipe's 1, because the other heads are
+/// sharper than the recipe's.
+pub const PRIOR_GATE: [f32; NUM_HEADS] = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.1, 1.5];
 
 /// The views of each head with their start weights; the weights of a head sum to 1.
 pub const HEAD_VIEWS: [&[(&str, f32)]; NUM_HEADS] = [
@@ -100,7 +107,7 @@ pub(crate) fn first_stage(z: ArrayView2<'_, f32>) -> Vec<f32> {
         let logits: Vec<f32> = z
             .outer_iter()
             .map(|row| {
-                START_TEMPERATURE * views.iter().map(|(v, w)| w * row[column(v)]).sum::<f32>()
+                FEEDBACK_TEMPERATURE * views.iter().map(|(v, w)| w * row[column(v)]).sum::<f32>()
             })
             .collect();
         for (a, attn) in mixture.iter_mut().zip(softmax(&logits)) {

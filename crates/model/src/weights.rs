@@ -16,7 +16,7 @@ use crate::classifier::LinearClassifier;
 use crate::error::ModelError;
 use crate::features::{GateFeatures, Standardiser};
 use crate::layout::{HeadLayout, feedback_head};
-use crate::prior::{HEAD_COLUMNS, LEVELS, QUERY_TYPES, START_ALPHA, START_TEMPERATURE};
+use crate::prior::{HEAD_COLUMNS, LEVELS, QUERY_TYPES, START_ALPHA};
 
 /// Length of the gate's input `x`: the gate inputs and the level posterior.
 pub const GATE_FEATURES: usize = GATE_INPUTS + LEVELS.len();
@@ -116,7 +116,7 @@ impl CollectionWeights {
             (
                 names::HEAD_LOG_TEMPERATURE,
                 vec![heads],
-                vec![START_TEMPERATURE.ln(); heads],
+                layout.temperatures().iter().map(|t| t.ln()).collect(),
             ),
             (names::LOG_ALPHA, vec![1], vec![START_ALPHA.ln()]),
             (names::GATE_PRIOR, vec![heads], gate.clone()),
