@@ -18,6 +18,29 @@ struct HeadStart {
     gate: f32,
 }
 
+/// What a view rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Pooled,
+    Tokens,
+    Lexical,
+}
+
+impl HeadStart {
+    /// What all of its views rest on; `None` for feedback, and where they differ.
+    fn part(&self) -> Option<Part> {
+        let of_view = |view: &str| match view {
+            "dense" | "dcen" | "prf" | "sctx" | "smax" => Some(Part::Pooled),
+            "maxsim" | "maxsim_idf" | "ph3" | "wms" => Some(Part::Tokens),
+            "bm25" | "cov" | "scov" | "big" => Some(Part::Lexical),
+            _ => None,
+        };
+        let mut parts = self.views.iter().map(|(view, _)| of_view(view));
+        let first = parts.next()??;
+        parts.all(|part| part == Some(first)).then_some(first)
+    }
+}
+
 /// Heads with their views and start weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HeadLayout {
@@ -72,6 +95,24 @@ impl HeadLayout {
         };
         heads.extend(recipe.into_iter().skip(FIRST_STAGE_HEADS));
         Some(Self { heads })
+    }
+
+    /// The same heads with the prior gate of a corpus that bears the encoder out to these shares,
+    /// 0..=1: its pooled vectors (heads dense, context, sentence) and its token states (token,
+    /// phrase, window). Heads of a part without any trust count half, and the lexical ones as much as
+    /// the recipe's full heads. Heads that mix parts stay as they are.
+    #[must_use]
+    pub fn trusting(mut self, pooled: f32, tokens: f32) -> Self {
+        let weakest = pooled.min(tokens);
+        for head in &mut self.heads {
+            match head.part() {
+                Some(Part::Pooled) => head.gate *= (1.0 + pooled) / 2.0,
+                Some(Part::Tokens) => head.gate *= (1.0 + tokens) / 2.0,
+                Some(Part::Lexical) => head.gate += (1.0 - head.gate) * (1.0 - weakest),
+                None => {}
+            }
+        }
+        self
     }
 
     /// Number of heads.
@@ -211,5 +252,25 @@ mod tests {
                 assert!((back - weight).abs() < 1e-6, "{view}: {back}");
             }
         }
+    }
+
+    #[test]
+    fn a_part_without_trust_counts_half_and_lexical_heads_take_over() {
+        let gates = |layout: &HeadLayout| -> Vec<f32> {
+            layout.heads.iter().map(|head| head.gate).collect()
+        };
+        let recipe = HeadLayout::default();
+        assert_eq!(recipe.clone().trusting(1.0, 1.0), recipe);
+        let feedback = PRIOR_GATE[FIRST_STAGE_HEADS];
+        assert_eq!(
+            gates(&recipe.clone().trusting(0.0, 1.0)),
+            [0.5, 0.5, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0, feedback]
+        );
+        let partly = gates(&recipe.clone().trusting(1.0, 0.5));
+        assert_eq!(partly[..6], [1.0, 1.0, 1.0, 0.75, 0.75, 0.75]);
+        assert!((partly[6] - 0.75).abs() < 1e-6 && (partly[7] - 0.55).abs() < 1e-6);
+        // One head for everything has no part to distrust.
+        let one = HeadLayout::of_first_stage_heads(1).unwrap();
+        assert_eq!(one.clone().trusting(0.0, 0.0), one);
     }
 }

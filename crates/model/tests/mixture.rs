@@ -254,8 +254,8 @@ fn feedback_takes_its_share_of_the_gate_and_leaves_the_first_rank() {
     };
     feedback.view[lifted] = 3.3;
     let with = attend(Some(&feedback), Routing::Soft).unwrap();
-    // The prior gate of the other eight sums to 6.6.
-    assert!((with.head_weights[8] - 2.0 / 8.6).abs() < 1e-5);
+    // The prior gate of the other eight sums to 6.6, a unit of mass is worth 1.5.
+    assert!((with.head_weights[8] - 3.0 / 9.6).abs() < 1e-5);
     assert!(with.mixture[lifted] > without.mixture[lifted]);
     assert_eq!(moerag_model::argmax(&with.mixture), Some(first));
     assert_eq!(moerag_model::argmax(&with.attn_weight), Some(first));

@@ -6,9 +6,9 @@ mod common;
 
 use common::prior_model;
 use moerag_model::{
-    ClassifierConfig, CollectionWeights, DeviceKind, Dropout, Example, GateFeatures, HeadLayout,
-    LinearClassifier, LossConfig, MixtureTrainer, ModelError, NUM_VIEWS, OptimConfig, SingleHead,
-    SingleHeadConfig, epoch_order, names,
+    AttendInput, ClassifierConfig, CollectionModel, CollectionWeights, DeviceKind, Dropout,
+    Example, GateFeatures, HeadLayout, LinearClassifier, LossConfig, MixtureTrainer, ModelError,
+    NUM_VIEWS, OptimConfig, Routing, SingleHead, SingleHeadConfig, epoch_order, names,
 };
 use ndarray::Array2;
 use rand::{Rng, SeedableRng};
@@ -47,6 +47,7 @@ fn loose() -> LossConfig {
     LossConfig {
         anchor: 0.1,
         gate_kl: 0.01,
+        ..LossConfig::default()
     }
 }
 
@@ -133,9 +134,47 @@ fn the_full_anchor_keeps_a_short_training_near_the_prior() {
         run(LossConfig::default())
             < run(LossConfig {
                 anchor: 0.0,
-                gate_kl: 0.0
+                gate_kl: 0.0,
+                diversity: 0.0
             })
     );
+}
+
+#[test]
+fn the_diversity_term_sets_the_heads_apart() {
+    let (examples, features) = toy();
+    let start = CollectionWeights::start(&HeadLayout::default(), 3, &features, None);
+    let optim = OptimConfig::default();
+    let overlap = |diversity: f32| {
+        let loss = LossConfig {
+            diversity,
+            ..LossConfig::default()
+        };
+        let mut trainer = MixtureTrainer::new(&start, DeviceKind::Flex, &optim, &loss).unwrap();
+        let mut dropout = Dropout::new(0.2, 3).unwrap();
+        let all: Vec<&Example> = examples.iter().collect();
+        for _ in 0..30 {
+            trainer.step(&all, &mut dropout).unwrap();
+        }
+        let model = CollectionModel::load(&trainer.weights().unwrap(), DeviceKind::Flex).unwrap();
+        let shared = examples.iter().take(20).map(|example| {
+            let input = AttendInput {
+                z: example.z().view(),
+                gate_inputs: example.gate_inputs(),
+                feedback: None,
+                query_vector: &[],
+            };
+            let heads = model.attend(&input, Routing::Soft).unwrap().head_attn;
+            let pairs = (0..8).flat_map(|a| (0..a).map(move |b| (a, b)));
+            let both = |(a, b): (usize, usize)| -> f32 {
+                heads[a].iter().zip(&heads[b]).map(|(x, y)| x.min(*y)).sum()
+            };
+            pairs.map(both).sum::<f32>() / 28.0
+        });
+        shared.sum::<f32>() / 20.0
+    };
+    let (without, with) = (overlap(0.0), overlap(5.0));
+    assert!(with < without - 0.02, "{with} is not below {without}");
 }
 
 #[test]

@@ -7,7 +7,8 @@
 //! prior is wrong about the corpus and what was learned is the better guide. Measured on nine sets
 //! (docs/research.md): on seven of them pooled vectors reach .79 of their yardstick or more; on the two
 //! where letting go of the prior helps, about .5. The best view of a group counts, so one that is
-//! broken alone is left to the gate.
+//! broken alone is left to the gate. The prior gate follows: heads of a part that is not trusted
+//! count half, lexical ones more.
 
 use moerag_retrieve::View;
 
@@ -21,6 +22,10 @@ const NO_TRUST: f32 = 0.5;
 /// Share from which on it is trusted fully.
 const FULL_TRUST: f32 = 0.75;
 
+/// Names of the parts.
+pub(crate) const POOLED: &str = "pooled";
+pub(crate) const TOKENS: &str = "tokens";
+
 /// Part of the prior: its views, the level that they are judged on, and the view to compare with.
 struct Part {
     name: &'static str,
@@ -31,13 +36,13 @@ struct Part {
 
 const PARTS: [Part; 2] = [
     Part {
-        name: "pooled",
+        name: POOLED,
         views: [View::Dense, View::Sctx, View::Smax],
         level: Level::Paraphrase,
         yardstick: View::Maxsim,
     },
     Part {
-        name: "tokens",
+        name: TOKENS,
         views: [View::Maxsim, View::Ph3, View::Wms],
         level: Level::Lexical,
         yardstick: View::Bm25,
@@ -70,6 +75,12 @@ impl Trust {
             share: share(evidence.iter().map(|(_, ratio)| *ratio)),
             evidence,
         }
+    }
+
+    /// How far a part is trusted, 0..=1; fully where too little is known of it.
+    pub(crate) fn of_part(&self, name: &str) -> f32 {
+        let of_part = self.evidence.iter().filter(|(part, _)| *part == name);
+        share(of_part.map(|(_, ratio)| *ratio))
     }
 
     /// The part that the prior is most wrong about, when the anchor is loosened for it.
@@ -118,6 +129,20 @@ mod tests {
             let found = share(ratios.iter().copied());
             assert!((found - expected).abs() < 1e-5, "{ratios:?}: {found}");
         }
+    }
+
+    #[test]
+    fn parts_are_trusted_by_their_own_evidence() {
+        let trust = Trust {
+            share: 0.0,
+            evidence: vec![(POOLED, 0.45), (TOKENS, 0.95)],
+        };
+        assert_eq!((trust.of_part(POOLED), trust.of_part(TOKENS)), (0.0, 1.0));
+        let unknown = Trust {
+            share: 1.0,
+            evidence: Vec::new(),
+        };
+        assert_eq!(unknown.of_part(POOLED), 1.0);
     }
 
     #[test]

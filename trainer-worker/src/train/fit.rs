@@ -8,7 +8,7 @@ use ndarray::Array2;
 use tokio_util::sync::CancellationToken;
 
 use super::TrainConfig;
-use super::anchor::Trust;
+use super::anchor::{POOLED, TOKENS, Trust};
 use super::data::{TrainingData, TrainingQuery};
 use crate::error::TrainError;
 use crate::progress::{Progress, Stage, StageClock};
@@ -61,17 +61,18 @@ pub(crate) fn fit(
     stop_if(cancel)?;
 
     let trust = Trust::of(data);
-    let share = if config.adaptive_anchor {
-        trust.share
-    } else {
-        1.0
-    };
+    let adaptive = |share: f32| if config.adaptive_anchor { share } else { 1.0 };
+    let of_part = |part| adaptive(trust.of_part(part));
     // The gate stays near its prior all the same: without that it overfits (docs/research.md).
     let loss = LossConfig {
-        anchor: share * config.loss.anchor,
+        anchor: adaptive(trust.share) * config.loss.anchor,
         ..config.loss.clone()
     };
-    let start = CollectionWeights::start(&variant.layout, config.seed, &features, types.as_ref());
+    let layout = variant
+        .layout
+        .clone()
+        .trusting(of_part(POOLED), of_part(TOKENS));
+    let start = CollectionWeights::start(&layout, config.seed, &features, types.as_ref());
     let mut trainer = MixtureTrainer::new(&start, config.device, optim, &loss)?;
     let mut dropout = Dropout::new(optim.dropout, config.seed)?;
     let own = examples_of(&rows, &variant.layout)?;
