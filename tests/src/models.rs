@@ -27,6 +27,7 @@ pub fn request(collection: &str, weights: CollectionWeights, space: &str) -> Pub
         corpus_digest: "test".to_owned(),
         stats_digest: "test".to_owned(),
         metrics: BTreeMap::new(),
+        reason: "held-out loss 1.5 (prior 2.0)".to_owned(),
         hyper_parameters: serde_json::json!({}),
         seed: 0,
     };

@@ -77,6 +77,7 @@ impl Draft {
                 name.clone(),
                 CollectionManifest {
                     status: update.status,
+                    reason: update.reason.clone(),
                     // Filled in when the draft gets its number.
                     published_in: 0,
                     corpus_digest: update.corpus_digest.clone(),

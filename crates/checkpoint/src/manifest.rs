@@ -43,6 +43,9 @@ pub struct FileEntry {
 pub struct CollectionManifest {
     /// Trained, or the prior again.
     pub status: CollectionStatus,
+    /// Why these weights serve, for people; empty where nobody said.
+    #[serde(default)]
+    pub reason: String,
     /// The version that published these weights; later versions carry them along.
     pub published_in: u64,
     /// sha256 of the sorted (document_id, revision), hex.

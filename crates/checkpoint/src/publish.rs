@@ -29,6 +29,8 @@ pub struct CollectionUpdate {
     pub lsi: Option<Arc<LsiBasis>>,
     /// Whether training beat the prior.
     pub status: CollectionStatus,
+    /// Why these weights serve, for people: the losses that decided.
+    pub reason: String,
     /// sha256 of the sorted (document_id, revision), hex.
     pub corpus_digest: String,
     /// Digest of the CorpusStats used.

@@ -82,6 +82,10 @@ impl Deploy<'_> {
                 TrainStatus::Trained => CollectionStatus::Trained,
                 TrainStatus::FallbackPrior { .. } => CollectionStatus::FallbackPrior,
             },
+            reason: match &outcome.status {
+                TrainStatus::Trained => String::new(),
+                TrainStatus::FallbackPrior { reason } => reason.clone(),
+            },
             corpus_digest: corpus.corpus_digest.clone(),
             stats_digest: corpus.stats.digest(),
             metrics: outcome.metrics.clone(),

@@ -53,10 +53,12 @@ pub struct TypePrediction {
 pub struct CollectionRoute {
     /// Name.
     pub collection: String,
-    /// Share of the attention; the shares of all collections with candidates sum to 1.
+    /// Share of the mixture; the shares of all collections with candidates sum to 1.
     pub weight: f64,
     /// Where its weights come from.
     pub source: Source,
+    /// Why they serve, for people; empty for a collection that the model has not seen.
+    pub source_reason: String,
     /// Gate weights in the order of `moerag_model::HEADS`; empty without candidates.
     pub heads: Vec<f32>,
     /// Number of candidates before pruning.

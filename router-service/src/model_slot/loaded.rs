@@ -50,6 +50,7 @@ pub struct LoadedModel {
     snapshot: LoadedSnapshot,
     weights_digest: String,
     sources: BTreeMap<String, Source>,
+    reasons: BTreeMap<String, String>,
     logit_weights: BTreeMap<String, LogitWeights>,
     default_logit_weights: LogitWeights,
     loaded_at: SystemTime,
@@ -62,7 +63,7 @@ impl LoadedModel {
         kind: DeviceKind,
         generations: &Generations,
     ) -> Result<Self, ModelError> {
-        let model = Self::new(snapshot, kind, BTreeMap::new(), generations)?;
+        let model = Self::new(snapshot, kind, generations)?;
         model.warm(0)?;
         Ok(model)
     }
@@ -74,8 +75,12 @@ impl LoadedModel {
         dim: usize,
         generations: &Generations,
     ) -> Result<Self, ModelError> {
-        let sources = sources_of(&version.manifest);
-        let model = Self::new(&version.snapshot, kind, sources, generations)?;
+        let mut model = Self::new(&version.snapshot, kind, generations)?;
+        model.sources = sources_of(&version.manifest);
+        let collections = version.manifest.collections.iter();
+        model.reasons = collections
+            .map(|(name, collection)| (name.clone(), collection.reason.clone()))
+            .collect();
         model.warm(dim)?;
         model.snapshot.check(&version.warmup)?;
         Ok(model)
@@ -84,7 +89,6 @@ impl LoadedModel {
     fn new(
         snapshot: &ModelSnapshot,
         kind: DeviceKind,
-        sources: BTreeMap<String, Source>,
         generations: &Generations,
     ) -> Result<Self, ModelError> {
         let loaded = snapshot.load(kind)?;
@@ -97,7 +101,8 @@ impl LoadedModel {
         Ok(Self {
             snapshot: loaded,
             weights_digest: snapshot.digest(),
-            sources,
+            sources: BTreeMap::new(),
+            reasons: BTreeMap::new(),
             logit_weights,
             default_logit_weights,
             loaded_at: SystemTime::now(),
@@ -141,6 +146,16 @@ impl LoadedModel {
             .get(collection)
             .copied()
             .unwrap_or(Source::Prior)
+    }
+
+    /// Why these weights serve a collection, for people; empty for one that it has not seen.
+    pub fn reason_of(&self, collection: &str) -> &str {
+        self.reasons.get(collection).map_or("", String::as_str)
+    }
+
+    /// The same for the collections that the version has seen.
+    pub fn reasons(&self) -> &BTreeMap<String, String> {
+        &self.reasons
     }
 
     /// Sources of the collections that the version has seen.

@@ -348,6 +348,7 @@ fn collection_route(scored: &Scored, weight: f64) -> CollectionRoute {
         collection: scored.collection.to_string(),
         weight,
         source: scored.source,
+        source_reason: scored.model.reason_of(&scored.collection).to_owned(),
         heads,
         candidates: scored.candidates.len(),
         scored: scored.survivors.len(),

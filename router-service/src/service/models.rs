@@ -17,6 +17,8 @@ pub struct ActiveModel {
     pub model: ServedModel,
     /// Sources of the collections that it has seen.
     pub collections: BTreeMap<String, Source>,
+    /// Why their weights serve.
+    pub reasons: BTreeMap<String, String>,
     /// Number of models in memory.
     pub live_generations: usize,
     /// Swaps since the start.
@@ -58,6 +60,7 @@ impl RouterEngine {
         let model = slot.take();
         ActiveModel {
             collections: model.sources().clone(),
+            reasons: model.reasons().clone(),
             live_generations: slot.live_generations(),
             swaps: slot.swaps(),
             failed_loads: slot.failed_loads(),

@@ -70,6 +70,7 @@ pub(super) fn active_model(active: ActiveModel) -> v1::GetActiveModelResponse {
         failed_loads: active.failed_loads,
         last_load_error: active.last_load_error.unwrap_or_default(),
         loaded_at: timestamp(active.loaded_at),
+        reasons: active.reasons.into_iter().collect(),
     }
 }
 
@@ -237,6 +238,7 @@ fn collection_route(route: &CollectionRoute) -> v1::CollectionRoute {
         scored: saturate(route.scored),
         stats_digest: route.stats_digest.clone(),
         query_type: Some(query_type(&route.query_type)),
+        source_reason: route.source_reason.clone(),
     }
 }
 

@@ -25,6 +25,7 @@ fn request(favoured: usize, status: CollectionStatus, space: &str) -> PublishReq
         corpus_digest: "c".repeat(64),
         stats_digest: "s".repeat(64),
         metrics: [("held_out_loss".to_owned(), 1.5)].into(),
+        reason: "held-out loss 1.5 (prior 2.0)".to_owned(),
         hyper_parameters: serde_json::json!({"epochs": 1}),
         seed: 7,
     };
@@ -108,6 +109,12 @@ async fn a_published_version_is_loaded_and_every_reply_names_it() {
         ]
     );
     assert_eq!(both.model.unwrap().source(), v1::ModelSource::Prior);
+    let reasons: Vec<&str> = both
+        .collections
+        .iter()
+        .map(|c| c.source_reason.as_str())
+        .collect();
+    assert_eq!(reasons.concat(), "held-out loss 1.5 (prior 2.0)");
 
     store
         .publish(request(3, CollectionStatus::FallbackPrior, &space))

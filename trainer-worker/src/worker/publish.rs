@@ -39,7 +39,7 @@ impl Worker {
                 .metrics
                 .insert(format!("{name}/held_out_loss.live"), f64::from(loss));
         }
-        let (status, source, weights, note) = match decide(&Contest { live, ..contest }) {
+        let (status, source, weights, reason) = match decide(&Contest { live, ..contest }) {
             Verdict::Keep { reason } => {
                 finished
                     .notes
@@ -50,24 +50,30 @@ impl Worker {
                 CollectionStatus::FallbackPrior,
                 Source::FallbackPrior,
                 CollectionWeights::prior(),
-                format!("published with the prior's weights: {reason}"),
+                reason,
             ),
             Verdict::Trained => {
-                let note = match (outcome.report.prior.ship, contest.trained) {
+                let reason = match (outcome.report.prior.ship, contest.trained) {
                     (prior, Some(trained)) => {
-                        format!("trained, held-out loss {trained:.4} (prior {prior:.4})")
+                        format!(
+                            "held-out loss {trained:.4} is below the untrained prior's {prior:.4}"
+                        )
                     }
-                    _ => "trained".to_owned(),
+                    _ => "nothing was held out".to_owned(),
                 };
                 (
                     CollectionStatus::Trained,
                     Source::Trained,
                     outcome.weights.clone(),
-                    note,
+                    reason,
                 )
             }
         };
-        finished.notes.push(format!("{name}: {note}"));
+        let what = match source {
+            Source::Trained => "trained",
+            Source::FallbackPrior => "published with the prior's weights",
+        };
+        finished.notes.push(format!("{name}: {what}: {reason}"));
         finished.sources.insert(name.to_owned(), source);
         Ok(Some(Prepared {
             warmup: crate::train::warmup(name, &weights, &outcome.data)?.cases,
@@ -76,6 +82,7 @@ impl Worker {
                 weights,
                 lsi: outcome.data.lsi,
                 status,
+                reason,
                 corpus_digest: corpus.corpus_digest.clone(),
                 stats_digest: corpus.stats.digest(),
                 metrics: outcome.metrics,

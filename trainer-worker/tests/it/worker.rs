@@ -127,6 +127,12 @@ async fn a_job_trains_publishes_and_refuses_to_publish_the_same_again() {
         CollectionStatus::Trained => assert_eq!(source, v1::ModelSource::Trained),
         CollectionStatus::FallbackPrior => assert_eq!(source, v1::ModelSource::FallbackPrior),
     }
+    assert!(
+        manifest.reason.contains("held-out loss"),
+        "{}",
+        manifest.reason
+    );
+    assert!(last.message.contains(&manifest.reason), "{}", last.message);
     assert_eq!(manifest.corpus_digest, corpus().corpus_digest);
     assert_eq!(manifest.hyper_parameters["device"], "flex");
     assert_eq!(manifest.hyper_parameters["synthetic_queries"], 900);

@@ -68,6 +68,7 @@ pub(crate) fn request(collections: &[(&str, u64)]) -> PublishRequest {
                 stats_digest: format!("stats-{seed}"),
                 metrics: BTreeMap::from([("held_out_ce".to_owned(), 1.25)]),
                 hyper_parameters: serde_json::json!({"epochs": 12, "anchor": 4.0}),
+                reason: "held-out loss 1.5 (prior 2.0)".to_owned(),
                 seed: *seed,
             },
         );

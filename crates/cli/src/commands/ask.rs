@@ -82,6 +82,9 @@ fn reply_text(args: &Ask, reply: &AttendResponse) -> String {
             ),
         );
     }
+    if reply.collections.len() > 1 {
+        row("where", where_text(reply));
+    }
     if let Some(total) = reply.timings.iter().find(|timing| timing.stage == "total") {
         let scored: u32 = reply
             .collections
@@ -227,6 +230,17 @@ fn type_json(prediction: Option<&QueryTypePrediction>) -> Value {
     })
 }
 
+/// The collections by falling weight, as long as they matter.
+fn where_text(reply: &AttendResponse) -> String {
+    let mut collections: Vec<_> = reply.collections.iter().collect();
+    collections.sort_by(|a, b| b.weight.total_cmp(&a.weight));
+    let shares = collections
+        .into_iter()
+        .filter(|collection| collection.weight >= 0.005)
+        .map(|collection| format!("{} {:.2}", collection.collection, collection.weight));
+    shares.collect::<Vec<_>>().join(", ")
+}
+
 fn reply_json(query: &str, reply: &AttendResponse) -> Value {
     let heads: serde_json::Map<String, Value> = reply
         .heads
@@ -246,6 +260,7 @@ fn reply_json(query: &str, reply: &AttendResponse) -> Value {
                 "collection": collection.collection,
                 "weight": collection.weight,
                 "source": source_word(collection.source),
+                "source_reason": collection.source_reason,
                 "candidates": collection.candidates,
                 "scored": collection.scored,
                 "stats_digest": collection.stats_digest,

@@ -1,5 +1,6 @@
 //! `moerag status`: what runs, what it holds, what serves and why.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -164,6 +165,9 @@ fn status_text(addresses: &Addresses, router: Health, trainer: Health, seen: &Se
                 ]);
             }
             out.push_str(&format!("\n{table}\n"));
+            for (name, reason) in reasons(seen) {
+                out.push_str(&format!("{name}: {reason}\n"));
+            }
         }
         None => {}
     }
@@ -171,6 +175,15 @@ fn status_text(addresses: &Addresses, router: Health, trainer: Health, seen: &Se
         out.push_str(&format!("{}\n", style(problem).red()));
     }
     out
+}
+
+/// Why the weights of each collection serve, by name; only of those of which it is known.
+fn reasons(seen: &Seen) -> BTreeMap<&str, &str> {
+    let reasons = seen.active.iter().flat_map(|active| &active.reasons);
+    reasons
+        .filter(|(_, reason)| !reason.is_empty())
+        .map(|(name, reason)| (name.as_str(), reason.as_str()))
+        .collect()
 }
 
 /// Why this version serves and no other.
@@ -219,6 +232,7 @@ fn status_json(addresses: &Addresses, router: Health, trainer: Health, seen: &Se
                     "corpus_digest": collection.corpus_digest,
                     "stats_digest": collection.stats_digest,
                     "source": source_word(collection.source),
+                    "reason": reasons(seen).get(collection.name.as_str()),
                 })
             })
             .collect()
@@ -289,5 +303,15 @@ mod tests {
             let why = why(&active, &seen);
             assert!(why.contains(expected), "{why}");
         }
+    }
+
+    #[test]
+    fn the_losses_that_decided_are_shown() {
+        let (mut active, mut seen) = seen(2, 2, false);
+        let reason = "held-out loss 1.5 is below the untrained prior's 2.0";
+        active.reasons.insert("docs".to_owned(), reason.to_owned());
+        active.reasons.insert("old".to_owned(), String::new());
+        seen.active = Some(active);
+        assert_eq!(reasons(&seen), BTreeMap::from([("docs", reason)]));
     }
 }
