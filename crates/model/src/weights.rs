@@ -319,6 +319,16 @@ impl CollectionWeights {
         feedback_head(self.data(names::HEAD_MASK))
     }
 
+    /// The same heads and gate, read as sharply as `alpha` says; the ranking is the same. Not above 0
+    /// or not finite leaves the sharpness as it is.
+    #[must_use]
+    pub fn with_alpha(mut self, alpha: f32) -> Self {
+        if alpha > 0.0 && alpha.is_finite() {
+            self.tensor_mut(names::LOG_ALPHA).data = vec![alpha.ln()];
+        }
+        self
+    }
+
     /// Sharpness of the mixture, `alpha` in `S = alpha ln A`.
     pub fn alpha(&self) -> f32 {
         self.data(names::LOG_ALPHA)

@@ -78,6 +78,20 @@ fn damaged_weights_are_refused_with_the_tensor_s_name() {
 }
 
 #[test]
+fn another_sharpness_changes_nothing_else() {
+    let prior = CollectionWeights::prior();
+    let soft = prior.clone().with_alpha(2.0);
+    assert!((soft.alpha() - 2.0).abs() < 1e-5);
+    assert_eq!(
+        soft.clone().with_alpha(prior.alpha()).digest(),
+        prior.digest()
+    );
+    for bad in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+        assert_eq!(soft.clone().with_alpha(bad), soft);
+    }
+}
+
+#[test]
 fn the_digest_depends_on_every_value_and_on_nothing_else() {
     assert_eq!(trained_weights().digest(), trained_weights().digest());
     assert_ne!(

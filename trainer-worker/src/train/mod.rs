@@ -26,7 +26,7 @@ pub use ship::{Contest, Live, Verdict, decide};
 use self::anchor::Trust;
 use crate::corpus::TrainingCorpus;
 use crate::error::TrainError;
-use crate::evaluate::{Report, evaluate, ship_loss};
+use crate::evaluate::{Report, calibrated, evaluate, ship_loss};
 use crate::progress::{NoProgress, Progress};
 use crate::synth::{SyntheticQuery, generate};
 use crate::teach::{TeacherConfig, Teachers};
@@ -193,6 +193,8 @@ pub enum TrainStatus {
 pub struct TrainOutcome {
     /// What to publish: trained weights, or the prior's.
     pub weights: CollectionWeights,
+    /// The untrained mixture as it took part in the contest: what to publish when `weights` lose to it.
+    pub prior: CollectionWeights,
     /// What training gave, also when the prior was better; `None` when there was too little data.
     pub trained: Option<CollectionWeights>,
     /// Which of the two `weights` is.
@@ -247,8 +249,8 @@ pub fn train_collection(
     let mut data = prepare(corpus, encoder, config, queries, progress, cancel)?;
     teachers.label(corpus, &mut data, progress, cancel)?;
     seconds.lap("views");
-    let prior = CollectionWeights::prior();
-    let fitted = if data.training().count() >= config.min_queries.max(1) {
+    let prior = calibrated(CollectionWeights::prior(), &data, config)?;
+    let mut fitted = if data.training().count() >= config.min_queries.max(1) {
         Some(fit::fit(
             &data,
             config,
@@ -259,6 +261,9 @@ pub fn train_collection(
     } else {
         None
     };
+    if let Some(fitted) = &mut fitted {
+        fitted.weights = calibrated(fitted.weights.clone(), &data, config)?;
+    }
     seconds.lap("train");
     let trained = fitted.as_ref().map(|fitted| &fitted.weights);
     let report = evaluate(&data, &prior, trained, config, progress, cancel)?;
@@ -270,11 +275,11 @@ pub fn train_collection(
     let (status, weights) = match (decide(&contest), trained) {
         (Verdict::Trained, Some(trained)) => (TrainStatus::Trained, trained.clone()),
         (Verdict::FallbackPrior { reason } | Verdict::Keep { reason }, _) => {
-            (TrainStatus::FallbackPrior { reason }, prior)
+            (TrainStatus::FallbackPrior { reason }, prior.clone())
         }
         (Verdict::Trained, None) => {
             let reason = "nothing was trained".to_owned();
-            (TrainStatus::FallbackPrior { reason }, prior)
+            (TrainStatus::FallbackPrior { reason }, prior.clone())
         }
     };
     let warmup = warmup(&corpus.collection, &weights, &data)?;
@@ -300,6 +305,7 @@ pub fn train_collection(
         digest: weights.digest(),
         trained: fitted.map(|fitted| fitted.weights),
         weights,
+        prior,
         status,
         report,
         metrics,

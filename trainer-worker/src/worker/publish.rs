@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use moerag_checkpoint::{CollectionStatus, CollectionUpdate, LoadedVersion, PublishRequest};
-use moerag_model::CollectionWeights;
 
 use super::{Finished, Prepared, RunningJob, Source, Worker, qualified};
 use crate::corpus::TrainingCorpus;
@@ -49,7 +48,7 @@ impl Worker {
             Verdict::FallbackPrior { reason } => (
                 CollectionStatus::FallbackPrior,
                 Source::FallbackPrior,
-                CollectionWeights::prior(),
+                outcome.prior.clone(),
                 reason,
             ),
             Verdict::Trained => {

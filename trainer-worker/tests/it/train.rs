@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use moerag_model::CollectionWeights;
 use tokio_util::sync::CancellationToken;
+use trainer_worker::train::live_loss;
 use trainer_worker::{
     NoProgress, ProgressEvent, Stage, TrainConfig, TrainError, TrainOutcome, TrainStatus,
     single_head, train_collection,
@@ -30,6 +31,17 @@ fn training_lowers_the_held_out_loss() {
     assert!(outcome.metrics["train_loss_last"] < outcome.metrics["train_loss_first"]);
     assert_ne!(outcome.weights, CollectionWeights::prior());
     assert_eq!(outcome.digest, outcome.weights.digest());
+    // Both took part as sharp as suits them best: the contest is about how they rank.
+    let config = quick();
+    let loss =
+        |weights: &CollectionWeights| live_loss(&outcome.data, weights, &config).unwrap().unwrap();
+    assert!((loss(&outcome.prior) - report.prior.ship).abs() < 1e-5);
+    for weights in [&outcome.prior, &outcome.weights] {
+        for factor in [0.5, 0.8, 1.3, 2.0] {
+            let other = weights.clone().with_alpha(factor * weights.alpha());
+            assert!(loss(weights) <= loss(&other) + 0.01, "{factor}");
+        }
+    }
     // Held out by passage: no passage is on both sides.
     let sources = |held_out: bool| {
         let rows = outcome
