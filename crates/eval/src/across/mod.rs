@@ -36,6 +36,7 @@ use crate::seeds::Round;
 /// Queries scored before they are ranked; the gates that do not belong to a query are another one's
 /// of these.
 const CHUNK: usize = 64;
+
 /// What was found across the sets.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct AcrossReport {
