@@ -116,7 +116,10 @@ impl<'a> Across<'a> {
         let Some(first) = rounds.first() else {
             return Ok(());
         };
-        let to = (self.engine.store().as_ref(), set.name.as_str());
+        // Not the set's name, which need not be one that a collection may have. The router answers
+        // in the order of the names, so in that of the members.
+        let collection = format!("set{:04}", self.members.len());
+        let to = (self.engine.store().as_ref(), collection.as_str());
         copy(from, to, |_, _| {}).await?;
         let config = TrainConfig {
             seed: self.deploy.options.seed,
@@ -124,7 +127,7 @@ impl<'a> Across<'a> {
             ..self.deploy.options.train.clone()
         };
         self.deploy
-            .publish(&self.engine, &set.name, corpus, &first.outcome, &config)
+            .publish(&self.engine, &collection, corpus, &first.outcome, &config)
             .await?;
         let load = |round: &Round| CollectionModel::load(&round.outcome.weights, DeviceKind::Flex);
         self.members.push(Member {
@@ -137,12 +140,10 @@ impl<'a> Across<'a> {
 
     /// Asks every query of all collections.
     pub(crate) async fn evaluate(
-        mut self,
+        self,
         progress: &dyn EvalProgress,
     ) -> Result<AcrossReport, BoxError> {
         let started = Instant::now();
-        // The router answers in this order.
-        self.members.sort_by(|a, b| a.name.cmp(&b.name));
         let members = Arc::new(self.members);
         let mut tally = Tally::new(&members);
         let mut order: Vec<(usize, usize)> = members
