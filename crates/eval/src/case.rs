@@ -56,7 +56,7 @@ impl Case {
             .map(|query| async move {
                 let mut scored = engine.score(&ask(query, &[collection])).await?;
                 let (scored, _) = scored.pop().ok_or("the router scored nothing")?;
-                Ok::<Case, BoxError>(Case::new(query.clone(), unshared(scored)))
+                Ok::<Case, BoxError>(Case::new(query.clone(), Arc::unwrap_or_clone(scored)))
             })
             .buffered(width);
         let mut all = Vec::with_capacity(queries.len());
@@ -145,14 +145,10 @@ pub(crate) fn ask(query: &JudgedQuery, collections: &[&str]) -> AttendQuery {
     request
 }
 
-/// The one owner of what the router scored.
-pub(crate) fn unshared(scored: Arc<Scored>) -> Scored {
-    Arc::try_unwrap(scored).unwrap_or_else(|shared| Scored::clone(&shared))
-}
-
 /// Indices by falling score; equal scores keep their order.
-pub(crate) fn order(scores: &[f32]) -> Vec<usize> {
+pub(crate) fn order<S: Copy + Into<f64>>(scores: &[S]) -> Vec<usize> {
+    let score = |at: usize| -> f64 { scores[at].into() };
     let mut at: Vec<usize> = (0..scores.len()).collect();
-    at.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+    at.sort_by(|a, b| score(*b).total_cmp(&score(*a)));
     at
 }

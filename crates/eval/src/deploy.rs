@@ -15,7 +15,7 @@ use trainer_worker::{TrainConfig, TrainOutcome, TrainStatus};
 
 use crate::run::{BoxError, EvalOptions};
 
-/// Makes routers for an evaluation.
+/// What the deployments of an evaluation have in common.
 #[derive(Clone, Copy)]
 pub(crate) struct Deploy<'a> {
     pub(crate) options: &'a EvalOptions,
@@ -30,6 +30,15 @@ impl Deploy<'_> {
             candidates_per_list: train.candidates_per_list,
             prune_to: (train.prune_to > 0).then_some(train.prune_to),
             ..ViewConfig::default()
+        }
+    }
+
+    /// How to train with a seed.
+    pub(crate) fn train_config(&self, seed: u64) -> TrainConfig {
+        TrainConfig {
+            seed,
+            device: self.options.device,
+            ..self.options.train.clone()
         }
     }
 

@@ -178,15 +178,25 @@ fn ordered(methods: &BTreeMap<String, Metrics>) -> impl Iterator<Item = (&'stati
 }
 
 fn metrics_table(methods: &BTreeMap<String, Metrics>) -> Table {
-    let header: Vec<String> = std::iter::once("method")
-        .chain(COLUMNS)
-        .map(str::to_owned)
-        .collect();
+    let (header, rows) = metrics_rows(methods);
+    text_table(&header, &rows)
+}
+
+fn markdown_table(methods: &BTreeMap<String, Metrics>) -> String {
+    let (header, rows) = metrics_rows(methods);
+    markdown_rows(&header, &rows)
+}
+
+fn metrics_rows(methods: &BTreeMap<String, Metrics>) -> (Vec<String>, Vec<Vec<String>>) {
+    let header = std::iter::once("method").chain(COLUMNS);
     let row = |(name, metrics): (&str, &Metrics)| {
         let values = metrics.values().map(|value| format!("{value:.4}"));
         std::iter::once(name.to_owned()).chain(values).collect()
     };
-    text_table(&header, &ordered(methods).map(row).collect::<Vec<_>>())
+    (
+        header.map(str::to_owned).collect(),
+        ordered(methods).map(row).collect(),
+    )
 }
 
 /// A table for a terminal: a name and numbers in each row.
@@ -201,15 +211,15 @@ pub(crate) fn text_table(header: &[String], rows: &[Vec<String>]) -> Table {
     table
 }
 
-fn markdown_table(methods: &BTreeMap<String, Metrics>) -> String {
+/// The same in Markdown.
+pub(crate) fn markdown_rows(header: &[String], rows: &[Vec<String>]) -> String {
     let mut out = format!(
-        "| method | {} |\n|---|{}\n",
-        COLUMNS.join(" | "),
-        "---:|".repeat(COLUMNS.len())
+        "| {} |\n|---|{}\n",
+        header.join(" | "),
+        "---:|".repeat(header.len().saturating_sub(1))
     );
-    for (name, metrics) in ordered(methods) {
-        let values = metrics.values().map(|value| format!("{value:.4}"));
-        out.push_str(&format!("| {name} | {} |\n", values.join(" | ")));
+    for row in rows {
+        out.push_str(&format!("| {} |\n", row.join(" | ")));
     }
     out
 }
@@ -239,20 +249,20 @@ fn intervals_table(title: &str, column: &str, deltas: &BTreeMap<String, Deltas>)
     let Some(first) = deltas.values().next() else {
         return String::new();
     };
-    let metrics: Vec<&str> = first.keys().map(String::as_str).collect();
-    let mut out = format!(
-        "\n{title} with 95 % paired bootstrap intervals over the queries:\n\n| {column} | {} |\n|---|{}\n",
-        metrics.join(" | "),
-        "---:|".repeat(metrics.len())
-    );
-    for (pair, metrics) in deltas {
-        let cells: Vec<String> = metrics
+    let header: Vec<String> = std::iter::once(column.to_owned())
+        .chain(first.keys().cloned())
+        .collect();
+    let row = |(pair, metrics): (&String, &Deltas)| {
+        let cells = metrics
             .values()
-            .map(|[low, mean, high]| format!("{mean:+.4} [{low:+.4}, {high:+.4}]"))
-            .collect();
-        out.push_str(&format!("| {pair} | {} |\n", cells.join(" | ")));
-    }
-    out
+            .map(|[low, mean, high]| format!("{mean:+.4} [{low:+.4}, {high:+.4}]"));
+        std::iter::once(pair.clone()).chain(cells).collect()
+    };
+    let rows: Vec<Vec<String>> = deltas.iter().map(row).collect();
+    format!(
+        "\n{title} with 95 % paired bootstrap intervals over the queries:\n\n{}",
+        markdown_rows(&header, &rows)
+    )
 }
 
 /// nDCG@10 by kind of query.

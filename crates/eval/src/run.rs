@@ -138,8 +138,6 @@ pub async fn run(
     for set in sets {
         let name = set.name.clone();
         let run = SetRun {
-            options,
-            encoder: &encoder,
             deploy,
             progress: &progress,
         };
@@ -158,8 +156,6 @@ pub async fn run(
 
 /// What all stages of one set share.
 struct SetRun<'a> {
-    options: &'a EvalOptions,
-    encoder: &'a Arc<Encoder>,
     deploy: Deploy<'a>,
     progress: &'a Arc<dyn EvalProgress>,
 }
@@ -178,15 +174,15 @@ impl SetRun<'_> {
         across: Option<&mut Across<'_>>,
     ) -> Result<(SetReport, Vec<QueryReport>), EvalError> {
         let judged_queries = set.queries.len();
-        if let Some(n) = self.options.queries {
-            set.sample(n, self.options.seed);
+        if let Some(n) = self.deploy.options.queries {
+            set.sample(n, self.deploy.options.seed);
         }
         let name = set.name.clone();
         let at = |stage| EvalError::stage(&name, stage);
         let dir = tempfile::tempdir()
             .map_err(|error| at("making a temporary directory")(error.into()))?;
         // Only the passages are kept: whatever an earlier run published must not serve in this one.
-        let store_dir = match &self.options.stores {
+        let store_dir = match &self.deploy.options.stores {
             Some(stores) => stores.join(&name),
             None => dir.path().join("store"),
         };
@@ -202,7 +198,7 @@ impl SetRun<'_> {
             ingest: started.elapsed().as_secs_f64(),
             ..Seconds::default()
         };
-        let engine = match self.options.corrupt {
+        let engine = match self.deploy.options.corrupt {
             None => engine,
             Some(corruption) => self
                 .corrupted(&engine, dir.path(), corruption)
@@ -218,12 +214,10 @@ impl SetRun<'_> {
         let total = set.queries.len();
         let mut rounds = Vec::new();
         let mut cases: Vec<Case> = Vec::new();
-        for seed in self.options.seed..self.options.seed + self.options.seeds.max(1) {
-            let config = TrainConfig {
-                seed,
-                device: self.options.device,
-                ..self.options.train.clone()
-            };
+        for seed in
+            self.deploy.options.seed..self.deploy.options.seed + self.deploy.options.seeds.max(1)
+        {
+            let config = self.deploy.train_config(seed);
             let (outcome, learned) = self
                 .train(&name, &corpus, &config)
                 .await
@@ -248,7 +242,7 @@ impl SetRun<'_> {
             }
             self.progress.update(&name, "rank", rounds.len(), 0, "");
             let started = Instant::now();
-            let methods = self.options.methods.clone();
+            let methods = self.deploy.options.methods.clone();
             let ranked = tokio::task::spawn_blocking(move || {
                 let judged = judge_all(&cases, &learned, &methods, seed);
                 (cases, judged)
@@ -264,7 +258,7 @@ impl SetRun<'_> {
             let message = format!("the router served attention that differs by {difference}");
             return Err(at("comparing with what was served")(message.into()));
         }
-        let ceilings = ceilings(&cases, first, self.options.seed)
+        let ceilings = ceilings(&cases, first, self.deploy.options.seed)
             .map_err(|error| at("ranking")(error.into()))?;
         let queries = seeds::merge(&name, &cases, &rounds);
         let source = engine.models().take().source_of(COLLECTION);
@@ -283,10 +277,10 @@ impl SetRun<'_> {
             n_gold_not_in_corpus: set.gold_not_in_corpus,
             n_refused_passages: ingested.refused,
             n_truncated_passages: ingested.truncated,
-            methods: mean_metrics(&self.options.methods, &queries),
+            methods: mean_metrics(&self.deploy.options.methods, &queries),
             ceilings,
             seconds,
-            ..seeds::report(&self.options.methods, &rounds, source)
+            ..seeds::report(&self.deploy.options.methods, &rounds, source)
         };
         Ok((report, queries))
     }
@@ -354,7 +348,7 @@ impl SetRun<'_> {
         Ok(source
             .snapshot(
                 COLLECTION,
-                self.options.train.max_passages,
+                self.deploy.options.train.max_passages,
                 &NoProgress,
                 &cancel,
             )
@@ -368,12 +362,12 @@ impl SetRun<'_> {
         corpus: &Arc<TrainingCorpus>,
         config: &TrainConfig,
     ) -> Result<(TrainOutcome, Learned), BoxError> {
-        let (config, methods) = (config.clone(), self.options.methods.clone());
-        let ablations = match self.options.ablations {
+        let (config, methods) = (config.clone(), self.deploy.options.methods.clone());
+        let ablations = match self.deploy.options.ablations {
             true => Ablation::all(),
             false => Vec::new(),
         };
-        let (encoder, corpus) = (Arc::clone(self.encoder), Arc::clone(corpus));
+        let (encoder, corpus) = (Arc::clone(self.deploy.encoder), Arc::clone(corpus));
         let (progress, set) = (Arc::clone(self.progress), name.to_owned());
         let train = move || {
             let report = |event: ProgressEvent| {

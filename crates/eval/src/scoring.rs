@@ -90,7 +90,8 @@ pub(crate) fn served_difference(cases: &[Case], judged: &[Judged]) -> Option<f32
     (worst > SERVED_TOLERANCE).then_some(worst)
 }
 
-fn attend(
+/// Attention of a model to a case; none without survivors.
+pub(crate) fn attend(
     case: &Case,
     model: &CollectionModel,
     routing: Routing,
@@ -223,7 +224,7 @@ fn logits_mixed(attention: &Attention) -> Vec<f32> {
 
 /// Reciprocal rank fusion of the dense and the lexical order.
 fn fused(case: &Case) -> Vec<usize> {
-    best_first(&reciprocal_ranks(&[&case.dense, &case.bm25]))
+    order(&reciprocal_ranks(&[&case.dense, &case.bm25]))
 }
 
 /// Sum of the reciprocal ranks that each candidate has by each of `scores`.
@@ -235,13 +236,6 @@ pub(crate) fn reciprocal_ranks(scores: &[&[f32]]) -> Vec<f64> {
         }
     }
     fused
-}
-
-/// Indices by falling score; equal scores keep their order.
-pub(crate) fn best_first(scores: &[f64]) -> Vec<usize> {
-    let mut at: Vec<usize> = (0..scores.len()).collect();
-    at.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
-    at
 }
 
 pub(crate) fn dot_rows(case: &Case, weights: &[f32]) -> Vec<f32> {

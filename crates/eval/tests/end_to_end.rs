@@ -1,7 +1,7 @@
 //! A made-up set through the whole evaluation: embedded store, training, publish, hot-load, scoring.
 #![allow(clippy::unwrap_used)]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use moerag_encoder::{DeviceKind, default_dir};
@@ -84,15 +84,12 @@ fn write_set(dir: &Path, subjects: &[&str]) {
     fs_err::write(dir.join("qrels/test.tsv"), qrels).unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_method_is_scored_from_documents_alone() {
-    let dir = tempfile::tempdir().unwrap();
-    let set = dir.path().join("village");
-    write_set(&set, &SUBJECTS);
-    let options = EvalOptions {
-        datasets: vec![set],
+/// Small trainings, nothing optional.
+fn options(datasets: Vec<PathBuf>) -> EvalOptions {
+    EvalOptions {
+        datasets,
         methods: Method::ALL.to_vec(),
-        seed: 3,
+        seed: 0,
         seeds: 1,
         stores: None,
         ablations: false,
@@ -105,6 +102,17 @@ async fn every_method_is_scored_from_documents_alone() {
             synthetic_queries: 240,
             ..TrainConfig::default()
         },
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_method_is_scored_from_documents_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let set = dir.path().join("village");
+    write_set(&set, &SUBJECTS);
+    let options = EvalOptions {
+        seed: 3,
+        ..options(vec![set])
     };
     let heard = Arc::new(Heard::default());
     let evaluation = run(&options, heard.clone()).await.unwrap();
@@ -190,18 +198,8 @@ async fn two_sets_of_one_name_are_refused_before_any_work() {
     write_set(&one.path().join("same"), &SUBJECTS);
     write_set(&two.path().join("same"), &SUBJECTS);
     let options = EvalOptions {
-        datasets: vec![one.path().join("same"), two.path().join("same")],
-        methods: vec![Method::Bm25],
-        seed: 0,
-        seeds: 1,
-        stores: None,
-        ablations: false,
-        across: false,
-        queries: None,
-        corrupt: None,
         encoder_dir: "/nowhere".into(),
-        device: DeviceKind::Flex,
-        train: TrainConfig::default(),
+        ..options(vec![one.path().join("same"), two.path().join("same")])
     };
     let error = run(&options, Arc::new(Heard::default()))
         .await
@@ -219,21 +217,11 @@ async fn two_sets_are_told_apart_in_one_deployment() {
         write_set(&dir.path().join(name), subjects);
     }
     let options = EvalOptions {
-        datasets: sets.map(|(name, _)| dir.path().join(name)).to_vec(),
         methods: vec![Method::Moe],
         seed: 1,
         seeds: 2,
-        stores: None,
-        ablations: false,
         across: true,
-        queries: None,
-        corrupt: None,
-        encoder_dir: default_dir().unwrap(),
-        device: DeviceKind::Flex,
-        train: TrainConfig {
-            synthetic_queries: 240,
-            ..TrainConfig::default()
-        },
+        ..options(sets.map(|(name, _)| dir.path().join(name)).to_vec())
     };
     let evaluation = run(&options, Arc::new(Heard::default())).await.unwrap();
     let across = evaluation.report.across.as_ref().unwrap();

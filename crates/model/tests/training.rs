@@ -116,18 +116,24 @@ fn seed_and_device_decide_the_weights_to_the_bit() {
     }
 }
 
+/// A trainer after thirty steps on all examples.
+fn trained(examples: &[&Example], start: &CollectionWeights, loss: &LossConfig) -> MixtureTrainer {
+    let optim = OptimConfig::default();
+    let mut trainer = MixtureTrainer::new(start, DeviceKind::Flex, &optim, loss).unwrap();
+    let mut dropout = Dropout::new(0.2, 3).unwrap();
+    for _ in 0..30 {
+        trainer.step(examples, &mut dropout).unwrap();
+    }
+    trainer
+}
+
 #[test]
 fn the_full_anchor_keeps_a_short_training_near_the_prior() {
     let (examples, features) = toy();
     let start = CollectionWeights::start(&HeadLayout::default(), 3, &features, None);
-    let optim = OptimConfig::default();
+    let all: Vec<&Example> = examples.iter().collect();
     let run = |loss: LossConfig| {
-        let mut trainer = MixtureTrainer::new(&start, DeviceKind::Flex, &optim, &loss).unwrap();
-        let mut dropout = Dropout::new(0.2, 3).unwrap();
-        let all: Vec<&Example> = examples.iter().collect();
-        for _ in 0..30 {
-            trainer.step(&all, &mut dropout).unwrap();
-        }
+        let trainer = trained(&all, &start, &loss);
         trainer.evaluate(&all).unwrap().anchor
     };
     assert!(
@@ -144,18 +150,13 @@ fn the_full_anchor_keeps_a_short_training_near_the_prior() {
 fn the_diversity_term_sets_the_heads_apart() {
     let (examples, features) = toy();
     let start = CollectionWeights::start(&HeadLayout::default(), 3, &features, None);
-    let optim = OptimConfig::default();
+    let all: Vec<&Example> = examples.iter().collect();
     let overlap = |diversity: f32| {
         let loss = LossConfig {
             diversity,
             ..LossConfig::default()
         };
-        let mut trainer = MixtureTrainer::new(&start, DeviceKind::Flex, &optim, &loss).unwrap();
-        let mut dropout = Dropout::new(0.2, 3).unwrap();
-        let all: Vec<&Example> = examples.iter().collect();
-        for _ in 0..30 {
-            trainer.step(&all, &mut dropout).unwrap();
-        }
+        let trainer = trained(&all, &start, &loss);
         let model = CollectionModel::load(&trainer.weights().unwrap(), DeviceKind::Flex).unwrap();
         let shared = examples.iter().take(20).map(|example| {
             let input = AttendInput {

@@ -101,7 +101,7 @@ impl RouterEngine {
             .request(self.inner.models.take(), query, stages)
             .await?;
         let scored = self.score_all(&request, &query.collections).await?;
-        Ok(self.routed(&request, &scored))
+        Ok(self.routed(&request, &scored, &shares_of(&scored)))
     }
 
     async fn attend_with(
@@ -119,7 +119,7 @@ impl RouterEngine {
         Ok(Attended {
             attn_mass_returned: passages.iter().map(|p| p.attn_weight).sum(),
             passages,
-            route: self.routed(&request, &scored),
+            route: self.routed(&request, &scored, &shares),
         })
     }
 
@@ -156,11 +156,10 @@ impl RouterEngine {
         Ok(scored.await?.into_iter().map(Arc::new).collect())
     }
 
-    fn routed(&self, request: &Request, scored: &[Arc<Scored>]) -> Routed {
-        let shares = shares_of(scored);
+    fn routed(&self, request: &Request, scored: &[Arc<Scored>], shares: &[f64]) -> Routed {
         let collections: Vec<CollectionRoute> = scored
             .iter()
-            .zip(&shares)
+            .zip(shares)
             .map(|(scored, share)| collection_route(scored, *share))
             .collect();
         let mean = |part: fn(&CollectionRoute) -> &[f32]| {

@@ -250,20 +250,13 @@ pub fn train_collection(
     teachers.label(corpus, &mut data, progress, cancel)?;
     seconds.lap("views");
     let prior = calibrated(CollectionWeights::prior(), &data, config)?;
-    let mut fitted = if data.training().count() >= config.min_queries.max(1) {
-        Some(fit::fit(
-            &data,
-            config,
-            &Variant::default(),
-            progress,
-            cancel,
-        )?)
+    let fitted = if data.training().count() >= config.min_queries.max(1) {
+        let mut fitted = fit::fit(&data, config, &Variant::default(), progress, cancel)?;
+        fitted.weights = calibrated(fitted.weights, &data, config)?;
+        Some(fitted)
     } else {
         None
     };
-    if let Some(fitted) = &mut fitted {
-        fitted.weights = calibrated(fitted.weights.clone(), &data, config)?;
-    }
     seconds.lap("train");
     let trained = fitted.as_ref().map(|fitted| &fitted.weights);
     let report = evaluate(&data, &prior, trained, config, progress, cancel)?;
@@ -273,11 +266,11 @@ pub fn train_collection(
         live: None,
     };
     let (status, weights) = match (decide(&contest), trained) {
-        (Verdict::Trained, Some(trained)) => (TrainStatus::Trained, trained.clone()),
+        (Verdict::Trained { .. }, Some(trained)) => (TrainStatus::Trained, trained.clone()),
         (Verdict::FallbackPrior { reason } | Verdict::Keep { reason }, _) => {
             (TrainStatus::FallbackPrior { reason }, prior.clone())
         }
-        (Verdict::Trained, None) => {
+        (Verdict::Trained { .. }, None) => {
             let reason = "nothing was trained".to_owned();
             (TrainStatus::FallbackPrior { reason }, prior.clone())
         }

@@ -26,7 +26,10 @@ pub struct Live {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// Publish the trained weights.
-    Trained,
+    Trained {
+        /// Why.
+        reason: String,
+    },
     /// Publish the prior's weights with the collection's statistics.
     FallbackPrior {
         /// Why not the trained ones.
@@ -51,11 +54,13 @@ pub fn decide(contest: &Contest) -> Verdict {
             format!("held-out loss {trained:.4} is not below the untrained prior's {prior:.4}")
         }
     };
+    let better = |trained: f32| Verdict::Trained {
+        reason: format!("held-out loss {trained:.4} is below the untrained prior's {prior:.4}"),
+    };
     let Some(live) = contest.live else {
-        return if beats_prior {
-            Verdict::Trained
-        } else {
-            Verdict::FallbackPrior { reason: why_not }
+        return match contest.trained {
+            Some(trained) if beats_prior => better(trained),
+            _ => Verdict::FallbackPrior { reason: why_not },
         };
     };
     let Some(live_loss) = live.loss else {
@@ -64,7 +69,7 @@ pub fn decide(contest: &Contest) -> Verdict {
         };
     };
     match contest.trained {
-        Some(trained) if beats_prior && trained < live_loss => Verdict::Trained,
+        Some(trained) if beats_prior && trained < live_loss => better(trained),
         _ if !live.is_fallback && prior < live_loss => Verdict::FallbackPrior {
             reason: format!(
                 "{why_not}, and version {} ({live_loss:.4}) is worse than the prior on the documents as they are now",
@@ -116,7 +121,7 @@ mod tests {
                 live,
             });
             let name = match &verdict {
-                Verdict::Trained => "trained",
+                Verdict::Trained { .. } => "trained",
                 Verdict::FallbackPrior { .. } => "fallback",
                 Verdict::Keep { .. } => "keep",
             };

@@ -51,22 +51,12 @@ impl Worker {
                 outcome.prior.clone(),
                 reason,
             ),
-            Verdict::Trained => {
-                let reason = match (outcome.report.prior.ship, contest.trained) {
-                    (prior, Some(trained)) => {
-                        format!(
-                            "held-out loss {trained:.4} is below the untrained prior's {prior:.4}"
-                        )
-                    }
-                    _ => "nothing was held out".to_owned(),
-                };
-                (
-                    CollectionStatus::Trained,
-                    Source::Trained,
-                    outcome.weights.clone(),
-                    reason,
-                )
-            }
+            Verdict::Trained { reason } => (
+                CollectionStatus::Trained,
+                Source::Trained,
+                outcome.weights.clone(),
+                reason,
+            ),
         };
         let what = match source {
             Source::Trained => "trained",

@@ -217,6 +217,7 @@ fn why(active: &GetActiveModelResponse, seen: &Seen) -> String {
 }
 
 fn status_json(addresses: &Addresses, router: Health, trainer: Health, seen: &Seen) -> Value {
+    let reasons = reasons(seen);
     let collections: Option<Vec<Value>> = seen.collections.as_ref().map(|reply| {
         reply
             .collections
@@ -232,7 +233,7 @@ fn status_json(addresses: &Addresses, router: Health, trainer: Health, seen: &Se
                     "corpus_digest": collection.corpus_digest,
                     "stats_digest": collection.stats_digest,
                     "source": source_word(collection.source),
-                    "reason": reasons(seen).get(collection.name.as_str()),
+                    "reason": reasons.get(collection.name.as_str()),
                 })
             })
             .collect()

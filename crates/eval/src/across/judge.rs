@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use moerag_model::{
-    Attention, CollectionModel, CollectionWeights, DeviceKind, Routing, collection_weights,
+    Attention, CollectionModel, CollectionWeights, DeviceKind, ModelError, Routing,
+    collection_weights,
 };
 use rayon::prelude::*;
 
@@ -12,6 +13,7 @@ use super::tally::Tally;
 use super::{Answer, Member};
 use crate::metrics::Metrics;
 use crate::run::BoxError;
+use crate::scoring::attend;
 
 /// Largest difference between the collection weights of the router and those computed here.
 const WEIGHT_TOLERANCE: f64 = 1e-3;
@@ -29,6 +31,10 @@ pub(super) fn judge(
     tally: &mut Tally,
 ) -> Result<(), BoxError> {
     let prior = CollectionModel::load(&CollectionWeights::prior(), DeviceKind::Flex)?;
+    let priors: Vec<Vec<Option<Attention>>> = answers
+        .par_iter()
+        .map(|answer| untrained(answer, &prior))
+        .collect::<Result<_, _>>()?;
     let seeds = members.first().map_or(0, |member| member.models.len());
     let mut metrics: Vec<BTreeMap<&str, Vec<Metrics>>> = vec![BTreeMap::new(); answers.len()];
     for seed in 0..seeds {
@@ -36,8 +42,8 @@ pub(super) fn judge(
             members.iter().map(|member| &member.models[seed]).collect();
         let attended: Vec<Attended> = answers
             .par_iter()
-            .map(|answer| attend(answer, &models))
-            .collect::<Result<_, BoxError>>()?;
+            .map(|answer| attended(answer, &models))
+            .collect::<Result<_, _>>()?;
         if seed == 0 {
             check_weights(answers, &attended)?;
         }
@@ -46,9 +52,9 @@ pub(super) fn judge(
             .enumerate()
             .map(|(i, answer)| {
                 let other = &attended[(i + 1) % attended.len()];
-                judge_one(answer, &models, &prior, &attended[i], other)
+                judge_one(answer, &models, &priors[i], &attended[i], other)
             })
-            .collect::<Result<_, BoxError>>()?;
+            .collect::<Result<_, ModelError>>()?;
         for ((all, answer), (of_seed, transferred)) in metrics.iter_mut().zip(answers).zip(judged) {
             for (name, value) in of_seed {
                 all.entry(name).or_default().push(value);
@@ -64,29 +70,31 @@ pub(super) fn judge(
     Ok(())
 }
 
-fn attend(answer: &Answer, models: &[&CollectionModel]) -> Result<Attended, BoxError> {
-    let attention: Vec<Option<Attention>> = answer
-        .cases
-        .iter()
-        .zip(models)
-        .map(|(case, model)| {
-            let input = case.input();
-            input
-                .map(|input| model.attend(&input, Routing::Soft))
-                .transpose()
-        })
-        .collect::<Result<_, _>>()?;
-    let inputs: Vec<_> = answer
-        .cases
-        .iter()
-        .zip(models)
+fn attended(answer: &Answer, models: &[&CollectionModel]) -> Result<Attended, ModelError> {
+    let cases = || answer.cases.iter().zip(models);
+    let inputs: Vec<_> = cases()
         .map(|(case, model)| (*model, case.input().map(|input| input.gate_inputs)))
         .collect();
-    let weights = collection_weights(&inputs);
     Ok(Attended {
-        attention,
-        weights: weights.into_iter().map(f64::from).collect(),
+        attention: cases()
+            .map(|(case, model)| attend(case, model, Routing::Soft))
+            .collect::<Result<_, _>>()?,
+        weights: collection_weights(&inputs)
+            .into_iter()
+            .map(f64::from)
+            .collect(),
     })
+}
+
+/// The untrained mixture's attention in every collection.
+fn untrained(
+    answer: &Answer,
+    prior: &CollectionModel,
+) -> Result<Vec<Option<Attention>>, ModelError> {
+    let cases = answer.cases.iter();
+    cases
+        .map(|case| attend(case, prior, Routing::Soft))
+        .collect()
 }
 
 /// The figures would not be those of the service if it weighed the collections otherwise.
@@ -108,19 +116,17 @@ fn check_weights(answers: &[Answer], attended: &[Attended]) -> Result<(), BoxErr
 fn judge_one<'n>(
     answer: &Answer,
     models: &[&CollectionModel],
-    prior: &CollectionModel,
+    prior: &[Option<Attention>],
     attended: &Attended,
     other: &Attended,
-) -> Result<(BTreeMap<&'n str, Metrics>, Vec<Metrics>), BoxError> {
-    let priors = vec![prior; models.len()];
-    let prior = attend(answer, &priors)?;
+) -> Result<(BTreeMap<&'n str, Metrics>, Vec<Metrics>), ModelError> {
     let merged = Merged {
         cases: &answer.cases,
         own: answer.own,
         models,
         attention: &attended.attention,
         weights: &attended.weights,
-        prior: &prior.attention,
+        prior,
         other_attention: &other.attention,
         other_weights: &other.weights,
     };
@@ -132,12 +138,10 @@ fn judge_one<'n>(
     let transferred = models
         .iter()
         .map(|model| {
-            let Some(input) = case.input() else {
-                return Ok(Metrics::default());
-            };
-            let attention = model.attend(&input, Routing::Soft)?;
-            Ok(case.judge(&case.ranked(&attention.mixture)).0)
+            let attention = attend(case, model, Routing::Soft)?;
+            let ranking = attention.map_or_else(Vec::new, |a| case.ranked(&a.mixture));
+            Ok(case.judge(&ranking).0)
         })
-        .collect::<Result<_, BoxError>>()?;
+        .collect::<Result<_, ModelError>>()?;
     Ok((methods, transferred))
 }

@@ -4,7 +4,7 @@ use moerag_model::{Attention, CollectionModel};
 
 use crate::case::{Case, order};
 use crate::metrics::{Metrics, judge};
-use crate::scoring::{best_first, reciprocal_ranks};
+use crate::scoring::reciprocal_ranks;
 
 /// Methods, in the order of the tables. `bm25`, `dense`, `rrf` and `token` compare raw scores across
 /// the collections; `equal_collections` is the mixture with the same weight for each of them,
@@ -43,8 +43,8 @@ impl Merged<'_> {
     /// Metrics of a method of [`NAMES`].
     pub(crate) fn judge(&self, method: &str) -> Metrics {
         let ranking = match method {
-            "bm25" => self.all(|case| case.bm25.clone()),
-            "dense" => self.all(|case| case.dense.clone()),
+            "bm25" => self.all(|case| &case.bm25),
+            "dense" => self.all(|case| &case.dense),
             "rrf" => self.fused(),
             "token" => self.survivors(|at| self.cases[at].maxsim.clone()),
             "prior" => self.mixed(self.weights, |at| mixture(self.prior, at)),
@@ -82,39 +82,29 @@ impl Merged<'_> {
     }
 
     fn survivors(&self, scores: impl Fn(usize) -> Vec<f32>) -> Vec<(usize, usize)> {
-        let mut all = Vec::new();
+        let (mut all, mut places) = (Vec::new(), Vec::new());
         for (at, case) in self.cases.iter().enumerate() {
-            let scores = scores(at).into_iter().zip(&case.survivors);
-            all.extend(scores.map(|(score, candidate)| (score, (at, *candidate))));
+            for (score, candidate) in scores(at).into_iter().zip(&case.survivors) {
+                all.push(score);
+                places.push((at, *candidate));
+            }
         }
-        all.sort_by(|a, b| b.0.total_cmp(&a.0));
-        all.into_iter().map(|(_, place)| place).collect()
+        ranked(&all, &places)
     }
 
     /// Candidates before pruning, best first.
-    fn all(&self, scores: impl Fn(&Case) -> Vec<f32>) -> Vec<(usize, usize)> {
-        let places = self.places();
-        let scores: Vec<f32> = self.cases.iter().flat_map(scores).collect();
-        order(&scores).into_iter().map(|at| places[at]).collect()
+    fn all(&self, scores: fn(&Case) -> &[f32]) -> Vec<(usize, usize)> {
+        ranked(&self.scores(scores), &self.places())
     }
 
     fn fused(&self) -> Vec<(usize, usize)> {
-        let places = self.places();
-        let dense: Vec<f32> = self
-            .cases
-            .iter()
-            .flat_map(|case| case.dense.clone())
-            .collect();
-        let bm25: Vec<f32> = self
-            .cases
-            .iter()
-            .flat_map(|case| case.bm25.clone())
-            .collect();
-        let fused = reciprocal_ranks(&[&dense, &bm25]);
-        best_first(&fused)
-            .into_iter()
-            .map(|at| places[at])
-            .collect()
+        let (dense, bm25) = (self.scores(|c| &c.dense), self.scores(|c| &c.bm25));
+        ranked(&reciprocal_ranks(&[&dense, &bm25]), &self.places())
+    }
+
+    /// Scores of all candidates, in the order of [`Self::places`].
+    fn scores(&self, of: fn(&Case) -> &[f32]) -> Vec<f32> {
+        self.cases.iter().flat_map(of).copied().collect()
     }
 
     fn places(&self) -> Vec<(usize, usize)> {
@@ -134,6 +124,11 @@ impl Merged<'_> {
         let ids: Vec<&str> = ranking.iter().map(id).collect();
         judge(&ids, &own.query.gold, &own.query.skipped)
     }
+}
+
+/// Places by falling score.
+fn ranked<S: Copy + Into<f64>>(scores: &[S], places: &[(usize, usize)]) -> Vec<(usize, usize)> {
+    order(scores).into_iter().map(|at| places[at]).collect()
 }
 
 fn mixture(attention: &[Option<Attention>], at: usize) -> Vec<f32> {

@@ -19,13 +19,12 @@ use rand_chacha::ChaCha8Rng;
 use router_service::RouterEngine;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
-use trainer_worker::TrainConfig;
 use trainer_worker::corpus::TrainingCorpus;
 
 use self::judge::judge;
 use self::tally::Tally;
 use crate::bootstrap::Deltas;
-use crate::case::{Case, ask, unshared};
+use crate::case::{Case, ask};
 use crate::copy::copy;
 use crate::dataset::{Dataset, JudgedQuery};
 use crate::deploy::Deploy;
@@ -121,11 +120,7 @@ impl<'a> Across<'a> {
         let collection = format!("set{:04}", self.members.len());
         let to = (self.engine.store().as_ref(), collection.as_str());
         copy(from, to, |_, _| {}).await?;
-        let config = TrainConfig {
-            seed: self.deploy.options.seed,
-            device: self.deploy.options.device,
-            ..self.deploy.options.train.clone()
-        };
+        let config = self.deploy.train_config(self.deploy.options.seed);
         self.deploy
             .publish(&self.engine, &collection, corpus, &first.outcome, &config)
             .await?;
@@ -188,7 +183,7 @@ async fn ask_all(
                     query.gold.clear();
                     query.skipped.clear();
                 }
-                Case::new(query, unshared(scored))
+                Case::new(query, Arc::unwrap_or_clone(scored))
             };
             Ok::<Answer, BoxError>(Answer {
                 own: *own,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::AcrossReport;
 use super::merged::NAMES;
 use crate::metrics::Metrics;
-use crate::render::{delta_lines, delta_table, text_table};
+use crate::render::{delta_lines, delta_table, markdown_rows, text_table};
 
 const TOGETHER: &str = "All sets in one deployment, no collection named";
 const TRANSFER: &str = "nDCG@10 of each set's queries on its own collection (rows) by the set whose documents were \
@@ -32,9 +32,9 @@ impl AcrossReport {
             "\n## {TOGETHER}\n\nnDCG@10 by the set that the queries are of; `own_collection` is told where to \
              look, `own first` is the share of queries whose own collection weighs most.\n\n{}{}\n## Weights of \
              other sets\n\n{TRANSFER}:\n\n{}",
-            markdown(&header, &rows),
+            markdown_rows(&header, &rows),
             delta_table(&self.together_deltas),
-            markdown(&transfer_header, &transfer_rows),
+            markdown_rows(&transfer_header, &transfer_rows),
         )
     }
 
@@ -78,16 +78,4 @@ impl AcrossReport {
 
 fn ndcg(metrics: &Metrics) -> String {
     format!("{:.4}", metrics.ndcg_at_10)
-}
-
-fn markdown(header: &[String], rows: &[Vec<String>]) -> String {
-    let mut out = format!(
-        "| {} |\n|---|{}\n",
-        header.join(" | "),
-        "---:|".repeat(header.len() - 1)
-    );
-    for row in rows {
-        out.push_str(&format!("| {} |\n", row.join(" | ")));
-    }
-    out
 }
