@@ -32,6 +32,9 @@ pub struct Args {
     /// Device of encoder and model: flex, ndarray or wgpu [default: flex]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
+    /// Precision of the encoder: auto, f32 or int8 [default: auto, int8 on flex]
+    #[arg(long, value_name = "PRECISION")]
+    pub precision: Option<String>,
     /// Where passages are kept: embedded or qdrant [default: embedded]
     #[arg(long, value_name = "KIND")]
     pub store_kind: Option<String>,
@@ -55,6 +58,7 @@ impl Args {
             .flag("data_dir", path(&self.data_dir))
             .flag("encoder_dir", path(&self.encoder_dir))
             .flag("device", self.device.as_ref())
+            .flag("precision", self.precision.as_ref())
             .flag("store.kind", self.store_kind.as_ref())
             .flag("store.url", self.store_url.as_ref())
             .flag("checkpoints.url", self.checkpoints_url.as_ref())

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use moerag_encoder::DeviceKind;
+use moerag_encoder::{DeviceKind, Precision};
 use moerag_runtime::config::load;
 use moerag_runtime::{ConfigError, Loaded, Sources, TelemetryConfig};
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,8 @@ pub struct RouterConfig {
     pub encoder_dir: Option<PathBuf>,
     /// Device of encoder and model.
     pub device: DeviceKind,
+    /// Precision of the encoder.
+    pub precision: Precision,
     /// Where passages are kept.
     pub store: StoreConfig,
     /// Where models come from.
@@ -107,6 +109,7 @@ impl Default for RouterConfig {
             data_dir: None,
             encoder_dir: None,
             device: DeviceKind::Flex,
+            precision: Precision::Auto,
             store: StoreConfig::default(),
             checkpoints: CheckpointConfig::default(),
             permits: Permits::default(),

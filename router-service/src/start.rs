@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use moerag_checkpoint::CheckpointStore;
-use moerag_encoder::{Encoder, default_dir};
+use moerag_encoder::{Encoder, LoadOptions, default_dir};
 use moerag_retrieve::ViewConfig;
 use moerag_runtime::Shutdown;
 use moerag_store::{EdgeOptions, EdgeStore, PassageStore, QdrantOptions, QdrantStore};
@@ -64,8 +64,12 @@ async fn load_encoder(config: &RouterConfig) -> anyhow::Result<Arc<Encoder>> {
         Some(dir) => dir.clone(),
         None => default_dir()?,
     };
-    let device = config.device;
-    let loaded = tokio::task::spawn_blocking(move || Encoder::load(&dir, device)).await;
+    let options = LoadOptions {
+        device: config.device,
+        precision: config.precision,
+        threads: None,
+    };
+    let loaded = tokio::task::spawn_blocking(move || Encoder::load_with(&dir, &options)).await;
     Ok(Arc::new(loaded.context("loading the encoder")??))
 }
 

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Parser;
-use moerag_encoder::DeviceKind;
+use moerag_encoder::{DeviceKind, Precision};
 use moerag_runtime::{ConfigError, Loaded, Sources, TelemetryConfig, config};
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +57,9 @@ pub struct Args {
     /// Device to encode and train on: flex, ndarray or wgpu [default: flex]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
+    /// Precision of the encoder: auto, f32 or int8 [default: auto, int8 on flex]
+    #[arg(long, value_name = "PRECISION")]
+    pub precision: Option<String>,
     /// Read passages from a Qdrant server (qdrant) instead of the router (embedded)
     #[arg(long, value_name = "KIND")]
     pub store_kind: Option<String>,
@@ -85,6 +88,7 @@ impl Args {
             .flag("data_dir", path(&self.data_dir))
             .flag("encoder_dir", path(&self.encoder_dir))
             .flag("device", self.device.as_ref())
+            .flag("precision", self.precision.as_ref())
             .flag("store.kind", self.store_kind.as_ref())
             .flag("store.url", self.store_url.as_ref())
             .flag("checkpoints.url", self.checkpoints_url.as_ref())
@@ -108,6 +112,8 @@ pub struct WorkerConfig {
     pub encoder_dir: Option<PathBuf>,
     /// Device to encode and train on.
     pub device: DeviceKind,
+    /// Precision of the encoder.
+    pub precision: Precision,
     /// Where passages come from.
     pub store: StoreConfig,
     /// Where versions go.
@@ -169,6 +175,7 @@ impl Default for WorkerConfig {
             data_dir: None,
             encoder_dir: None,
             device: DeviceKind::default(),
+            precision: Precision::default(),
             store: StoreConfig::default(),
             checkpoints: CheckpointConfig::default(),
             threads: 0,

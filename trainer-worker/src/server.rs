@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use moerag_checkpoint::CheckpointStore;
-use moerag_encoder::Encoder;
+use moerag_encoder::{Encoder, LoadOptions};
 use moerag_runtime::{CpuPool, Shutdown};
 use moerag_store::{QdrantOptions, QdrantStore};
 use tokio::net::TcpListener;
@@ -39,8 +39,13 @@ pub async fn start(config: WorkerConfig, shutdown: Shutdown) -> anyhow::Result<R
         Some(directory) => directory.clone(),
         None => moerag_encoder::default_dir()?,
     };
-    let device = config.device;
-    let encoder = tokio::task::spawn_blocking(move || Encoder::load(&directory, device)).await??;
+    let options = LoadOptions {
+        device: config.device,
+        precision: config.precision,
+        threads: None,
+    };
+    let load = move || Encoder::load_with(&directory, &options);
+    let encoder = tokio::task::spawn_blocking(load).await??;
     let checkpoints = CheckpointStore::open(&config.checkpoint_url())?;
     let source: Arc<dyn CorpusSource> = match config.store.kind {
         StoreKind::Embedded => Arc::new(RouterSource::new(&config.router_url)?),

@@ -92,6 +92,9 @@ pub(crate) struct Up {
     /// Device of encoder and model
     #[arg(long, default_value = "flex", value_name = "DEVICE")]
     pub(crate) device: moerag_encoder::DeviceKind,
+    /// Precision of the encoder: auto (int8 on flex), f32 or int8
+    #[arg(long, default_value = "auto", value_name = "PRECISION")]
+    pub(crate) precision: moerag_encoder::Precision,
     /// Seconds to wait until both services serve
     #[arg(long, default_value_t = 120, value_name = "SECONDS")]
     pub(crate) wait: u64,
@@ -239,6 +242,9 @@ pub(crate) struct Eval {
     /// Device of encoder and model
     #[arg(long, default_value = "flex", value_name = "DEVICE")]
     pub(crate) device: moerag_encoder::DeviceKind,
+    /// Precision of the encoder: auto (int8 on flex), f32 or int8
+    #[arg(long, default_value = "auto", value_name = "PRECISION")]
+    pub(crate) precision: moerag_encoder::Precision,
 }
 
 /// A side of the passages that an evaluation makes useless.

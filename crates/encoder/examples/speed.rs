@@ -1,4 +1,4 @@
-//! How fast the encoder is here: `cargo run -p moerag-encoder --example speed [DEVICE]`.
+//! How fast the encoder is here: `cargo run -p moerag-encoder --example speed [DEVICE [PRECISION]]`.
 //!
 //! Prints the wall and CPU time of one 12-token query and the passages per second of 32 x 128
 //! tokens, the two figures of FEASIBILITY.md, on one thread and on all cores.
@@ -7,22 +7,25 @@ use std::error::Error;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use moerag_encoder::{DeviceKind, EncodeOptions, Encoder, default_dir};
+use moerag_encoder::{EncodeOptions, Encoder, LoadOptions, default_dir};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let device: DeviceKind = std::env::args()
-        .nth(1)
-        .as_deref()
-        .unwrap_or("flex")
-        .parse()?;
+    let mut arguments = std::env::args().skip(1);
+    let device = arguments.next().as_deref().unwrap_or("flex").parse()?;
+    let precision = arguments.next().as_deref().unwrap_or("auto").parse()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut out = std::io::stdout().lock();
     for threads in [1, cores] {
         let start = Instant::now();
-        let encoder = Encoder::load_with_threads(&default_dir()?, device, threads)?;
+        let options = LoadOptions {
+            device,
+            precision,
+            threads: Some(threads),
+        };
+        let encoder = Encoder::load_with(&default_dir()?, &options)?;
         writeln!(
             out,
-            "{device}, {threads} threads: loaded in {:.0?}",
+            "{device} {precision}, {threads} threads: loaded in {:.0?}",
             start.elapsed()
         )?;
 
@@ -51,10 +54,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             let n = encodings.len();
             writeln!(
                 out,
-                "  {n} passages of {} tokens: {:.1} passages/s; CPU {:.0?} per 32",
+                "  {n} passages of {} tokens: {:.1} passages/s; CPU {} ms per 32",
                 tokens / n,
                 n as f64 / wall.as_secs_f64(),
-                cpu * 32 / n as u32
+                (cpu * 32 / n as u32).as_millis()
             )?;
         }
     }

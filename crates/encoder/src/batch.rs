@@ -2,13 +2,28 @@
 
 use crate::tokenize::TokenizedText;
 
-/// Padded tokens in a batch at most. Larger batches gain nothing on a CPU: the matrix kernel is
-/// already saturated, and activations fall out of the cache.
-const MOST_TOKENS: usize = 2048;
+/// Padded tokens in a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Budget {
+    /// At most. Larger batches gain nothing on a CPU: the matrix kernel is already saturated, and
+    /// activations fall out of the cache.
+    most: usize,
+    /// At least, where there is work for several: below it the fixed cost of a forward pass shows.
+    least: usize,
+}
 
-/// Padded tokens in a batch at least, where there is work for several: below it the fixed cost of
-/// a forward pass shows.
-const LEAST_TOKENS: usize = 512;
+impl Budget {
+    /// For networks that pad a batch to its longest text.
+    pub(crate) const PADDED: Budget = Budget {
+        most: 2048,
+        least: 512,
+    };
+    /// For networks that read texts end to end.
+    pub(crate) const END_TO_END: Budget = Budget {
+        most: 512,
+        least: 128,
+    };
+}
 
 /// One text of a batch and its place in the request.
 #[derive(Debug)]
@@ -21,11 +36,11 @@ pub(crate) struct Item {
 ///
 /// Sorting makes neighbours in a batch similar in length, so padding stays small; starting with
 /// the longest keeps the last batches short, so workers finish together.
-pub(crate) fn cut(texts: Vec<TokenizedText>, workers: usize) -> Vec<Vec<Item>> {
+pub(crate) fn cut(texts: Vec<TokenizedText>, workers: usize, budget: Budget) -> Vec<Vec<Item>> {
     let total: usize = texts.iter().map(|text| text.ids.len()).sum();
     let budget = total
         .div_ceil(workers.max(1))
-        .clamp(LEAST_TOKENS, MOST_TOKENS);
+        .clamp(budget.least, budget.most);
     let mut items: Vec<Item> = texts
         .into_iter()
         .enumerate()
@@ -62,7 +77,7 @@ mod tests {
     #[test]
     fn batches_keep_the_budget_and_lose_nothing() {
         let lengths: Vec<usize> = (0..500).map(|i| 2 + (i * 97) % 255).collect();
-        let batches = cut(texts(&lengths), 2);
+        let batches = cut(texts(&lengths), 2, Budget::PADDED);
         let mut seen: Vec<usize> = Vec::new();
         let mut padded = 0;
         for batch in &batches {
@@ -71,7 +86,7 @@ mod tests {
                 .map(|item| item.text.ids.len())
                 .max()
                 .unwrap_or(0);
-            assert!(longest * batch.len() <= MOST_TOKENS);
+            assert!(longest * batch.len() <= Budget::PADDED.most);
             padded += longest * batch.len();
             seen.extend(batch.iter().map(|item| item.index));
         }
@@ -84,14 +99,14 @@ mod tests {
 
     #[test]
     fn a_small_request_is_shared_between_workers() {
-        assert_eq!(cut(texts(&[200; 10]), 2).len(), 2);
-        assert_eq!(cut(texts(&[12]), 2).len(), 1);
-        assert_eq!(cut(texts(&[12; 30]), 2).len(), 1);
-        assert!(cut(Vec::new(), 2).is_empty());
+        assert_eq!(cut(texts(&[200; 10]), 2, Budget::PADDED).len(), 2);
+        assert_eq!(cut(texts(&[12]), 2, Budget::PADDED).len(), 1);
+        assert_eq!(cut(texts(&[12; 30]), 2, Budget::PADDED).len(), 1);
+        assert!(cut(Vec::new(), 2, Budget::PADDED).is_empty());
     }
 
     #[test]
     fn one_text_longer_than_the_budget_still_runs() {
-        assert_eq!(cut(texts(&[4000, 3]), 1).len(), 2);
+        assert_eq!(cut(texts(&[4000, 3]), 1, Budget::PADDED).len(), 2);
     }
 }

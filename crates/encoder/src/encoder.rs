@@ -8,6 +8,7 @@ use crate::device::DeviceKind;
 use crate::encoding::{EncodeOptions, Encoding, TextKind};
 use crate::error::EncoderError;
 use crate::network::{Network, Wanted};
+use crate::precision::Precision;
 use crate::space::EmbeddingSpaceId;
 use crate::tokenize::TextTokenizer;
 use crate::workers::{Lane, Submitter, Workers};
@@ -22,6 +23,17 @@ const INTERACTIVE_TOKENS: usize = 1024;
 pub struct Encoder {
     network: Arc<Network>,
     workers: Workers,
+}
+
+/// How to load an encoder.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LoadOptions {
+    /// The device to compute on.
+    pub device: DeviceKind,
+    /// The precision to compute in.
+    pub precision: Precision,
+    /// Threads for bulk work; as many as cores when `None`.
+    pub threads: Option<usize>,
 }
 
 /// One finished batch: each text's place in the request, with its encoding.
@@ -56,28 +68,34 @@ impl Encoder {
     ///
     /// Each names the file, the tensor where there is one, and the remedy.
     pub fn load(dir: &Path, device: DeviceKind) -> Result<Self, EncoderError> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Encoder::load_with_threads(dir, device, cores)
+        Encoder::load_with(
+            dir,
+            &LoadOptions {
+                device,
+                ..LoadOptions::default()
+            },
+        )
     }
 
-    /// As [`Encoder::load`], with `threads` threads for bulk work.
+    /// As [`Encoder::load`], with a precision and a number of threads.
     ///
     /// # Errors
     ///
-    /// As [`Encoder::load`].
-    pub fn load_with_threads(
-        dir: &Path,
-        device: DeviceKind,
-        threads: usize,
-    ) -> Result<Self, EncoderError> {
+    /// As [`Encoder::load`], and [`EncoderError::Precision`].
+    pub fn load_with(dir: &Path, options: &LoadOptions) -> Result<Self, EncoderError> {
+        let device = options.device;
         if device == DeviceKind::Ndarray && std::env::var_os("MATMUL_NUM_THREADS").is_none() {
             tracing::warn!("set MATMUL_NUM_THREADS=1 for ndarray: its products spin otherwise");
         }
-        let network = Arc::new(Network::load(dir, device)?);
+        let network = Arc::new(Network::load(dir, device, options.precision)?);
+        let threads = options.threads.map_or_else(
+            || std::thread::available_parallelism().map_or(1, usize::from),
+            |threads| threads.max(1),
+        );
         // A GPU has one queue; a second thread would only interleave in it.
         let workers = match device {
             DeviceKind::Wgpu => Workers::start(1, false)?,
-            DeviceKind::Flex | DeviceKind::Ndarray => Workers::start(threads.max(1), true)?,
+            DeviceKind::Flex | DeviceKind::Ndarray => Workers::start(threads, true)?,
         };
         Ok(Encoder { network, workers })
     }
@@ -204,7 +222,7 @@ impl Request {
             TextKind::Query if tokens <= INTERACTIVE_TOKENS => Lane::Interactive,
             TextKind::Query | TextKind::Passage => Lane::Bulk,
         };
-        for batch in batch::cut(texts, self.threads) {
+        for batch in batch::cut(texts, self.threads, self.network.budget()) {
             let (network, wanted, reply) = (Arc::clone(&self.network), self.wanted, reply.clone());
             self.submitter.submit(
                 lane,

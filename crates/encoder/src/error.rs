@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::device::DeviceError;
+use crate::device::{DeviceError, DeviceKind};
 
 /// Which network a file belongs to: the name and the remedy of an error depend on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,6 +142,9 @@ pub enum EncoderError {
     /// `max_tokens` leaves no room for text.
     #[error("max_tokens is {0}: it must be 3 or more, as CLS and SEP take two")]
     MaxTokens(usize),
+    /// The device does not compute in that precision.
+    #[error("precision int8 needs device flex: use f32 or auto with {0}")]
+    Precision(DeviceKind),
     /// There is no home directory to look for an encoder in.
     #[error("no cache directory: set MOERAG_ENCODER_DIR, XDG_CACHE_HOME or HOME")]
     NoDirectory,
@@ -204,6 +207,7 @@ impl EncoderError {
             | EncoderError::Unsupported { role, .. }
             | EncoderError::NotFinite { role, .. } => *role = Role::CrossEncoder,
             EncoderError::MaxTokens(_)
+            | EncoderError::Precision(_)
             | EncoderError::NoDirectory
             | EncoderError::Device(_)
             | EncoderError::Compute(_)

@@ -1,10 +1,15 @@
-//! Host kernels for the two operations that dominate a BERT layer besides its matrix products.
+//! Host kernels for what a BERT layer does besides its matrix products.
 //!
 //! burn-flex computes GELU through `libm::erff` and softmax through the scalar `exp`, one element
 //! at a time: together about half of a batch's CPU time. These versions are branch-free loops that
-//! the compiler vectorises; `pulp` picks the instruction set at run time. They are used on `flex`
-//! only, whose tensors give up and take back their buffer without a copy; the other devices
-//! compute the same with burn's own operations, so each checks the other in the golden test.
+//! the compiler vectorises; `pulp` picks the instruction set at run time. They are used by the 8-bit
+//! encoder (`host`) and on `flex`, whose tensors give up and take back their buffer without a copy;
+//! the other devices compute the same with burn's own operations, so each checks the other in the
+//! golden test.
+//!
+//! A closure given to `pulp` has to take something it captured by value (`let scores = scores;`).
+//! Otherwise it is called through a shim that is compiled for the oldest processor, four times as
+//! slow.
 
 use burn::tensor::Tensor;
 use burn::tensor::TensorData;
@@ -54,6 +59,7 @@ pub(crate) fn masked_softmax(
     pulp::Arch::new().dispatch(
         #[inline(always)]
         || {
+            let scores = scores;
             let texts = scores.chunks_exact_mut(row_len * rows_per_text);
             for (text, &length) in texts.zip(lengths) {
                 for row in text.chunks_exact_mut(row_len) {
@@ -66,16 +72,36 @@ pub(crate) fn masked_softmax(
     );
 }
 
+/// Softmax of `scale * row` in place, for callers that have dispatched already.
 #[inline(always)]
-fn softmax(row: &mut [f32], scale: f32) {
+pub(crate) fn softmax(row: &mut [f32], scale: f32) {
     let most = lanes_max(row) * scale;
     for x in row.iter_mut() {
         *x = exp(*x * scale - most);
     }
-    let inverse = 1.0 / lanes_sum(row);
+    let inverse = 1.0 / lanes_sum(row, |x| x);
     for x in row.iter_mut() {
         *x *= inverse;
     }
+}
+
+/// Layer norm of each row in place: `(x - mean) / sqrt(variance + epsilon) * weight + bias`.
+pub(crate) fn layer_norm(rows: &mut [f32], weight: &[f32], bias: &[f32], epsilon: f32) {
+    pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let rows = rows;
+            for row in rows.chunks_exact_mut(weight.len()) {
+                let n = row.len() as f32;
+                let mean = lanes_sum(row, |x| x) / n;
+                let variance = lanes_sum(row, |x| (x - mean) * (x - mean)) / n;
+                let scale = 1.0 / (variance + epsilon).sqrt();
+                for ((x, w), b) in row.iter_mut().zip(weight).zip(bias) {
+                    *x = (*x - mean) * scale * w + b;
+                }
+            }
+        },
+    );
 }
 
 /// Independent partial results, because the compiler must not reorder one running float result.
@@ -98,16 +124,16 @@ fn lanes_max(row: &[f32]) -> f32 {
 }
 
 #[inline(always)]
-fn lanes_sum(row: &[f32]) -> f32 {
+fn lanes_sum(row: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
     let chunks = row.chunks_exact(LANES);
     let rest = chunks.remainder();
     for chunk in chunks {
         for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane += x;
+            *lane += term(x);
         }
     }
-    rest.iter().chain(&lanes).sum()
+    rest.iter().map(|x| term(*x)).sum::<f32>() + lanes.iter().sum::<f32>()
 }
 
 /// `exp(x)` for `x <= 0`, relative error 2e-7: Cody-Waite reduction and Cephes' polynomial.
@@ -193,6 +219,26 @@ mod tests {
             assert!(relative < 3e-7, "{x}: {relative}");
         }
         assert!(exp(-1e4) < 1e-37 && exp(f32::NEG_INFINITY) < 1e-37);
+    }
+
+    #[test]
+    fn layer_norm_matches_its_definition() {
+        let width = 70;
+        let rows: Vec<f32> = (0..3 * width).map(|i| ((i * 37) % 101) as f32).collect();
+        let weight: Vec<f32> = (0..width).map(|i| i as f32 * 0.1).collect();
+        let bias: Vec<f32> = (0..width).map(|i| 3.0 - i as f32).collect();
+        let mut got = rows.clone();
+        layer_norm(&mut got, &weight, &bias, 1e-12);
+        for (row, got) in rows.chunks(width).zip(got.chunks(width)) {
+            let mean = row.iter().map(|x| f64::from(*x)).sum::<f64>() / width as f64;
+            let square = |x: &f32| (f64::from(*x) - mean).powi(2);
+            let deviation = (row.iter().map(square).sum::<f64>() / width as f64).sqrt();
+            for (i, (x, got)) in row.iter().zip(got).enumerate() {
+                let unit = (f64::from(*x) - mean) / deviation;
+                let want = unit * f64::from(weight[i]) + f64::from(bias[i]);
+                assert!((f64::from(*got) - want).abs() < 1e-4);
+            }
+        }
     }
 
     #[test]

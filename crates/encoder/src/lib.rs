@@ -1,4 +1,5 @@
-//! The frozen text encoder: tokenizer, BERT layers in burn, pooling, batching by token budget.
+//! The frozen text encoder: tokenizer, BERT layers in burn (and in 8 bits on the CPU), pooling,
+//! batching by token budget.
 //!
 //! The one crate that reads the encoder's weights (DESIGN.md sections 5 and 6). Everything else
 //! in the workspace sees plain `f32` vectors and byte offsets.
@@ -22,9 +23,11 @@ mod encoding;
 mod error;
 pub mod fetch;
 mod handle;
+mod host;
 mod kernels;
 mod locate;
 mod network;
+mod precision;
 mod space;
 mod tokenize;
 mod weights;
@@ -32,10 +35,11 @@ mod workers;
 
 pub use cross::CrossEncoder;
 pub use device::{DeviceError, DeviceKind};
-pub use encoder::Encoder;
+pub use encoder::{Encoder, LoadOptions};
 pub use encoding::{EncodeOptions, Encoding, RECIPE_MAX_TOKENS, TextKind};
 pub use error::{EncoderError, Role};
 pub use handle::EncoderHandle;
 pub use locate::{DEFAULT_ENCODER, ENCODER_DIR_ENV, default_dir};
+pub use precision::{Precision, UnknownPrecision};
 pub use space::EmbeddingSpaceId;
 pub use tokenize::{TextTokenizer, TokenSpan};

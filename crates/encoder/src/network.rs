@@ -4,13 +4,15 @@ use std::path::Path;
 
 use burn::tensor::Tensor;
 
-use crate::batch::Item;
+use crate::batch::{Budget, Item};
 use crate::bert::{Bert, PaddedBatch};
 use crate::config::{BertShape, EncoderConfig, Pooling};
 use crate::device::DeviceKind;
 use crate::encoding::Encoding;
 use crate::error::{EncoderError, Role};
+use crate::host::HostBert;
 use crate::kernels::compute;
+use crate::precision::Precision;
 use crate::space::EmbeddingSpaceId;
 use crate::tokenize::TextTokenizer;
 use crate::weights::{WEIGHTS_FILE, Weights};
@@ -22,7 +24,26 @@ pub(crate) struct Network {
     pub(crate) tokenizer: TextTokenizer,
     pub(crate) space: EmbeddingSpaceId,
     pub(crate) device: DeviceKind,
-    bert: Bert,
+    body: Body,
+}
+
+/// Who computes the layers.
+#[derive(Debug)]
+enum Body {
+    /// burn, in f32, on any device.
+    Burn(Bert),
+    /// 8-bit weights on the CPU.
+    Host(HostBert),
+}
+
+/// Hidden states of a batch.
+struct States {
+    /// `[tokens, d_model]`, padding included where there is some.
+    hidden: Vec<f32>,
+    /// The first token of each text in `hidden`.
+    starts: Vec<usize>,
+    /// CLS states after each layer, `[texts, d_model]` each.
+    cls_layers: Vec<Vec<f32>>,
 }
 
 /// What to return beside the vector.
@@ -33,18 +54,27 @@ pub(crate) struct Wanted {
 }
 
 impl Network {
-    pub(crate) fn load(dir: &Path, device: DeviceKind) -> Result<Self, EncoderError> {
+    pub(crate) fn load(
+        dir: &Path,
+        device: DeviceKind,
+        precision: Precision,
+    ) -> Result<Self, EncoderError> {
+        let int8 = precision.is_int8_on(device)?;
         let config = EncoderConfig::read(dir)?;
         let (tokenizer, tokenizer_bytes) = TextTokenizer::read(dir, config.bert.vocab_size)?;
         let weights = Weights::read(dir, &config.bert)?;
         let space = EmbeddingSpaceId::new(&config, &weights.sha256, &tokenizer_bytes);
-        let bert = weights.load(dir, &config.bert, &device.device()?)?;
+        let body = if int8 {
+            Body::Host(HostBert::new(&weights.tensors(dir)?, &config.bert)?)
+        } else {
+            Body::Burn(weights.load(dir, &config.bert, &device.device()?)?)
+        };
         let network = Network {
             config,
             tokenizer,
             space,
             device,
-            bert,
+            body,
         };
         network.probe(dir)?;
         Ok(network)
@@ -87,7 +117,18 @@ impl Network {
 
     /// Input word embeddings as `[vocab_size, d_model]`, row by row.
     pub(crate) fn word_embeddings(&self) -> Result<Vec<f32>, EncoderError> {
-        read(self.bert.word_embeddings())
+        match &self.body {
+            Body::Burn(bert) => read(bert.word_embeddings()),
+            Body::Host(bert) => Ok(bert.word_embeddings().to_vec()),
+        }
+    }
+
+    /// How batches are cut for this network.
+    pub(crate) fn budget(&self) -> Budget {
+        match &self.body {
+            Body::Burn(_) => Budget::PADDED,
+            Body::Host(_) => Budget::END_TO_END,
+        }
     }
 
     /// Encodes one batch; returns each text's place in its request with its encoding.
@@ -96,6 +137,42 @@ impl Network {
         batch: Vec<Item>,
         wanted: Wanted,
     ) -> Result<Vec<(usize, Encoding)>, EncoderError> {
+        let states = match &self.body {
+            Body::Burn(bert) => self.run_padded(bert, &batch, wanted)?,
+            Body::Host(bert) => {
+                let texts: Vec<&[u32]> = batch.iter().map(|item| &item.text.ids[..]).collect();
+                let output = bert.forward(&texts, wanted.cls_layers)?;
+                let mut start = 0;
+                let starts = texts.iter().map(|text| {
+                    start += text.len();
+                    start - text.len()
+                });
+                States {
+                    starts: starts.collect(),
+                    hidden: output.hidden,
+                    cls_layers: output.cls_layers,
+                }
+            }
+        };
+        let d = self.dim();
+        let encode = |(row, item): (usize, Item)| {
+            let own = &states.hidden[states.starts[row] * d..][..item.text.ids.len() * d];
+            let cls = states
+                .cls_layers
+                .iter()
+                .map(|layer| layer[row * d..][..d].to_vec())
+                .collect();
+            (item.index, self.finish(item, own, cls, wanted))
+        };
+        Ok(batch.into_iter().enumerate().map(encode).collect())
+    }
+
+    fn run_padded(
+        &self,
+        bert: &Bert,
+        batch: &[Item],
+        wanted: Wanted,
+    ) -> Result<States, EncoderError> {
         let lengths: Vec<usize> = batch.iter().map(|item| item.text.ids.len()).collect();
         let longest = lengths.iter().copied().max().unwrap_or_default();
         let (rows, seq) = padded(&self.config.bert, self.device, batch.len(), longest);
@@ -114,25 +191,16 @@ impl Network {
             lengths: &padded_lengths,
             seq,
         };
-        let output = self
-            .bert
-            .forward(input, self.device.into(), wanted.cls_layers)?;
-        let hidden = read(output.hidden)?;
-        let layers: Vec<Vec<f32>> = output
-            .cls_layers
-            .into_iter()
-            .map(read)
-            .collect::<Result<_, _>>()?;
-        let d = self.dim();
-        let encode = |(row, item): (usize, Item)| {
-            let states = &hidden[row * seq * d..][..item.text.ids.len() * d];
-            let cls = layers
-                .iter()
-                .map(|layer| layer[row * d..][..d].to_vec())
-                .collect();
-            (item.index, self.finish(item, states, cls, wanted))
-        };
-        Ok(batch.into_iter().enumerate().map(encode).collect())
+        let output = bert.forward(input, self.device.into(), wanted.cls_layers)?;
+        Ok(States {
+            hidden: read(output.hidden)?,
+            starts: (0..batch.len()).map(|row| row * seq).collect(),
+            cls_layers: output
+                .cls_layers
+                .into_iter()
+                .map(read)
+                .collect::<Result<_, _>>()?,
+        })
     }
 
     /// Pools and normalises one text's `[tokens, d]` states.

@@ -1,14 +1,15 @@
-//! Loads `model.safetensors` into the burn module, after checking every tensor by name and shape.
+//! Reads `model.safetensors`, after checking every tensor by name and shape.
 //!
 //! The check comes first and is ours: burn-store's messages name burn's paths, not the file's, and
 //! a user with a mismatched directory needs to know which file and which tensor.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::store::{
     FloatCastAdapter, ModuleAdapter, ModuleSnapshot, PyTorchToBurnAdapter, SafetensorsStore,
 };
 use burn::tensor::{DType, Device};
+use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 
@@ -22,6 +23,8 @@ pub(crate) const WEIGHTS_FILE: &str = "model.safetensors";
 /// A weights file, read and checked against the configuration.
 pub(crate) struct Weights {
     bytes: Vec<u8>,
+    /// What stands before the names of the encoder's tensors.
+    prefix: &'static str,
     /// Lower-case hex SHA-256 of the file.
     pub(crate) sha256: String,
 }
@@ -93,7 +96,23 @@ impl Weights {
             }
         }
         let sha256 = hex::encode(Sha256::digest(&bytes));
-        Ok(Weights { bytes, sha256 })
+        Ok(Weights {
+            bytes,
+            prefix,
+            sha256,
+        })
+    }
+
+    /// The file's tensors one by one.
+    pub(crate) fn tensors(&self, dir: &Path) -> Result<Tensors<'_>, EncoderError> {
+        let path = dir.join(WEIGHTS_FILE);
+        let tensors = SafeTensors::deserialize(&self.bytes)
+            .map_err(|error| EncoderError::damaged(&path, error))?;
+        Ok(Tensors {
+            tensors,
+            prefix: self.prefix,
+            path,
+        })
     }
 
     /// Builds the module on `device`.
@@ -116,6 +135,44 @@ impl Weights {
         let head = fill(shape.init_head(device), self.bytes.clone(), dir)?;
         Ok((fill(shape.init(device), self.bytes, dir)?, head))
     }
+}
+
+/// Tensors of a checked file, as f32.
+pub(crate) struct Tensors<'a> {
+    tensors: SafeTensors<'a>,
+    prefix: &'static str,
+    path: PathBuf,
+}
+
+impl Tensors<'_> {
+    /// The elements of a tensor of the encoder, named without prefix.
+    pub(crate) fn read(&self, name: &str) -> Result<Vec<f32>, EncoderError> {
+        let view = self
+            .tensors
+            .tensor(&format!("{}{name}", self.prefix))
+            .map_err(|error| EncoderError::damaged(&self.path, error))?;
+        let bytes = view.data();
+        Ok(match view.dtype() {
+            Dtype::F16 => halves(bytes, |half| f16::from_le_bytes(half).to_f32()),
+            Dtype::BF16 => halves(bytes, |half| bf16::from_le_bytes(half).to_f32()),
+            Dtype::F64 => {
+                let (words, _) = bytes.as_chunks::<8>();
+                words
+                    .iter()
+                    .map(|x| f64::from_le_bytes(*x) as f32)
+                    .collect()
+            }
+            // The check at reading leaves nothing else.
+            _ => {
+                let (words, _) = bytes.as_chunks::<4>();
+                words.iter().map(|x| f32::from_le_bytes(*x)).collect()
+            }
+        })
+    }
+}
+
+fn halves(bytes: &[u8], read: impl Fn([u8; 2]) -> f32) -> Vec<f32> {
+    bytes.as_chunks::<2>().0.iter().map(|x| read(*x)).collect()
 }
 
 /// Gives `module` its tensors of the file; the file's other tensors are left alone.

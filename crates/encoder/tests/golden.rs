@@ -9,7 +9,9 @@
 use std::io::Write;
 use std::path::Path;
 
-use moerag_encoder::{DeviceKind, EncodeOptions, Encoder, Encoding, default_dir};
+use moerag_encoder::{
+    DeviceKind, EncodeOptions, Encoder, Encoding, LoadOptions, Precision, default_dir,
+};
 use serde::Deserialize;
 
 /// The project's bound on the difference to the reference (issue 2).
@@ -47,7 +49,16 @@ fn golden() -> Golden {
 }
 
 fn load(device: DeviceKind) -> Encoder {
-    Encoder::load(&default_dir().unwrap(), device).unwrap_or_else(|error| panic!("{error}"))
+    load_in(device, Precision::F32)
+}
+
+fn load_in(device: DeviceKind, precision: Precision) -> Encoder {
+    let options = LoadOptions {
+        device,
+        precision,
+        threads: None,
+    };
+    Encoder::load_with(&default_dir().unwrap(), &options).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn difference(got: &[f32], want: &[f32]) -> f32 {
@@ -144,6 +155,41 @@ fn wgpu_equals_the_reference() {
     }
 }
 
+/// The 8-bit encoder's vectors point where the reference's do: by cosine, as everything reads them.
+#[test]
+fn int8_is_close_to_the_reference() {
+    let golden = golden();
+    let encoder = load_in(DeviceKind::Flex, Precision::Int8);
+    let texts: Vec<&str> = golden.cases.iter().map(|case| case.text.as_str()).collect();
+    let options = EncodeOptions {
+        cls_layers: true,
+        max_tokens: golden.max_tokens,
+        ..EncodeOptions::passage()
+    };
+    let encodings = encoder.encode(&texts, &options).unwrap();
+    let cosine = |a: &[f32], b: &[f32]| {
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+    };
+    let (mut vectors, mut states, mut cls) = (1.0f32, 1.0f32, 1.0f32);
+    for (case, got) in golden.cases.iter().zip(&encodings) {
+        assert_eq!(got.token_ids, case.token_ids);
+        vectors = vectors.min(cosine(&got.vector, &case.vector));
+        for state in &case.states {
+            let own = &got.states[state.token * encoder.dim()..][..encoder.dim()];
+            states = states.min(cosine(own, &state.state));
+        }
+        assert_eq!(got.cls_layers.len(), 6);
+        for (got, want) in got.cls_layers.iter().zip(&case.cls_layers) {
+            cls = cls.min(cosine(got, want));
+        }
+    }
+    say(&format!(
+        "golden: int8, least cosines: vectors {vectors:.4}, token states {states:.4}, CLS {cls:.4}"
+    ));
+    assert!(vectors > 0.98 && states > 0.95 && cls > 0.95);
+}
+
 #[test]
 fn offsets_are_bytes_of_the_given_text() {
     let encoder = load(DeviceKind::Flex);
@@ -172,8 +218,12 @@ fn offsets_are_bytes_of_the_given_text() {
 fn a_vector_does_not_depend_on_its_batch() {
     let cases = golden().cases;
     let texts: Vec<&str> = cases.iter().map(|case| case.text.as_str()).collect();
-    for device in [DeviceKind::Flex, DeviceKind::Ndarray] {
-        let encoder = load(device);
+    for (device, precision, bound) in [
+        (DeviceKind::Flex, Precision::Int8, 0.0),
+        (DeviceKind::Flex, Precision::F32, 1e-5),
+        (DeviceKind::Ndarray, Precision::F32, 1e-5),
+    ] {
+        let encoder = load_in(device, precision);
         let options = EncodeOptions {
             cls_layers: true,
             ..EncodeOptions::passage()
@@ -186,15 +236,15 @@ fn a_vector_does_not_depend_on_its_batch() {
             let alone = encoder.encode(&[text], &options).unwrap().remove(0);
             for version in [&other, &alone] {
                 assert!(
-                    difference(&batched.vector, &version.vector) <= 1e-5,
+                    difference(&batched.vector, &version.vector) <= bound,
                     "{text:?}"
                 );
                 assert!(
-                    difference(&batched.states, &version.states) <= 1e-5,
+                    difference(&batched.states, &version.states) <= bound,
                     "{text:?}"
                 );
                 for (a, b) in batched.cls_layers.iter().zip(&version.cls_layers) {
-                    assert!(difference(a, b) <= 1e-5, "{text:?}");
+                    assert!(difference(a, b) <= bound, "{text:?}");
                 }
             }
         }

@@ -7,10 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use moerag_encoder::{DeviceKind, EncodeOptions, Encoder, EncoderHandle, default_dir};
+use moerag_encoder::{EncodeOptions, Encoder, EncoderHandle, LoadOptions, default_dir};
 
 fn handle() -> EncoderHandle {
-    let encoder = Encoder::load_with_threads(&default_dir().unwrap(), DeviceKind::Flex, 1)
+    let options = LoadOptions {
+        threads: Some(1),
+        ..LoadOptions::default()
+    };
+    let encoder = Encoder::load_with(&default_dir().unwrap(), &options)
         .unwrap_or_else(|error| panic!("{error}"));
     EncoderHandle::new(Arc::new(encoder))
 }

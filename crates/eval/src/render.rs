@@ -46,7 +46,7 @@ impl Report {
     /// The same as Markdown, with what was measured and how.
     pub(crate) fn markdown(&self, pictures: &[(&str, &str)]) -> String {
         let mut out = format!(
-            "# Evaluation\n\nSeed {}{}, device {}, encoder `{}`, {} candidates per list, pruned to {}. Each set in a fresh store, \
+            "# Evaluation\n\nSeed {}{}, device {} (precision {}), encoder `{}`, {} candidates per list, pruned to {}. Each set in a fresh store, \
              trained on its documents alone. Gain = (score > 0); gold outside the candidates counts as missed.\n",
             self.seed,
             match self.seeds {
@@ -54,6 +54,7 @@ impl Report {
                 n => format!(" and the {} after it, means over them", n - 1),
             },
             self.device,
+            self.precision,
             self.embedding_space_id,
             self.candidates_per_list,
             self.prune_to

@@ -37,6 +37,8 @@ pub struct Report {
     pub seeds: u64,
     /// Device of encoder and model.
     pub device: String,
+    /// Precision of the encoder.
+    pub precision: String,
     /// Encoder of all vectors.
     pub embedding_space_id: String,
     /// Candidates per list and how many of them pruning keeps; none means all.
@@ -360,6 +362,7 @@ mod tests {
             seed: 0,
             seeds: 1,
             device: "flex".into(),
+            precision: "auto".into(),
             embedding_space_id: "e".into(),
             candidates_per_list: 100,
             prune_to: Some(128),

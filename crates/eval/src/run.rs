@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use moerag_encoder::{DeviceKind, Encoder};
+use moerag_encoder::{DeviceKind, Encoder, LoadOptions, Precision};
 use moerag_store::{Document, Format};
 use router_service::{DocumentStatus, RouterEngine};
 use tokio_util::sync::CancellationToken;
@@ -62,6 +62,8 @@ pub struct EvalOptions {
     pub encoder_dir: PathBuf,
     /// Device of encoder and model.
     pub device: DeviceKind,
+    /// Precision of the encoder.
+    pub precision: Precision,
     /// How to train; its seed and device are those above.
     pub train: TrainConfig,
 }
@@ -99,8 +101,13 @@ pub async fn run(
         }
         sets.push(set);
     }
-    let (dir, device) = (options.encoder_dir.clone(), options.device);
-    let encoder = tokio::task::spawn_blocking(move || Encoder::load(&dir, device))
+    let dir = options.encoder_dir.clone();
+    let load = LoadOptions {
+        device: options.device,
+        precision: options.precision,
+        threads: None,
+    };
+    let encoder = tokio::task::spawn_blocking(move || Encoder::load_with(&dir, &load))
         .await
         .map_err(|error| EvalError::stage("all sets", "loading the encoder")(error.into()))?
         .map_err(|error| EvalError::stage("all sets", "loading the encoder")(error.into()))?;
@@ -127,6 +134,7 @@ pub async fn run(
         seed: options.seed,
         seeds: options.seeds.max(1),
         device: options.device.to_string(),
+        precision: options.precision.to_string(),
         embedding_space_id: encoder.space().to_string(),
         candidates_per_list: views.candidates_per_list,
         prune_to: views.prune_to,

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use moerag_encoder::{DeviceKind, default_dir};
+use moerag_encoder::{DeviceKind, Precision, default_dir};
 use moerag_eval::{
     Corruption, EvalOptions, EvalProgress, Evaluation, Method, Metrics, TrainConfig, run,
 };
@@ -113,6 +113,7 @@ async fn evaluate(dir: &Path, corrupt: Option<Corruption>) -> Evaluation {
         corrupt,
         encoder_dir: default_dir().unwrap(),
         device: DeviceKind::Flex,
+        precision: Precision::Auto,
         train: TrainConfig {
             synthetic_queries: 120,
             ..TrainConfig::default()

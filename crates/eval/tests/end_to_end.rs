@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use moerag_encoder::{DeviceKind, default_dir};
+use moerag_encoder::{DeviceKind, Precision, default_dir};
 use moerag_eval::{EvalOptions, EvalProgress, Method, Report, TrainConfig, run};
 
 /// Subject, predicate and place of twelve times four made-up facts.
@@ -98,6 +98,7 @@ fn options(datasets: Vec<PathBuf>) -> EvalOptions {
         corrupt: None,
         encoder_dir: default_dir().unwrap(),
         device: DeviceKind::Flex,
+        precision: Precision::Auto,
         train: TrainConfig {
             synthetic_queries: 240,
             ..TrainConfig::default()

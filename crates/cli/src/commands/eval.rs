@@ -41,6 +41,7 @@ pub(crate) async fn run(args: Eval, json: bool) -> Result<ExitCode> {
         }),
         encoder_dir: encoder_dir(args.encoder_dir).await?,
         device: args.device,
+        precision: args.precision,
         train: moerag_eval::TrainConfig::default(),
     };
     let shown = Arc::new(Shown(Mutex::new(Progress::new("reading the data sets"))));

@@ -40,6 +40,8 @@ pub(crate) async fn run(args: Up, json: bool) -> Result<ExitCode> {
         encoder.display().to_string(),
         "--device".to_owned(),
         args.device.to_string(),
+        "--precision".to_owned(),
+        args.precision.to_string(),
     ];
     let trainer_args = [
         common.as_slice(),
