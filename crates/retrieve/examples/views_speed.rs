@@ -121,7 +121,7 @@ fn main() {
             .collect();
         let prf = feedback_vector(&q, &vectors);
         let views = Views::new(&codec, &stats);
-        let matrix = views.compute(&q, &prf, &kept, None);
+        let matrix = views.compute(&q, &views.prepare(&q), &prf, &kept, None);
         let bytes = postcard::to_allocvec(&passages[0].keys).unwrap_or_default();
         println!("{} ({} bytes a key block)", spec.id(), bytes.len());
         println!("  rotation, once      {rotation:>10.2?}");
@@ -142,7 +142,7 @@ fn main() {
         );
         println!(
             "  views               {:>10.2?}  ({} candidates)",
-            timed(|| views.compute(&q, &prf, &kept, None)),
+            timed(|| views.compute(&q, &views.prepare(&q), &prf, &kept, None)),
             kept.len()
         );
         println!(
@@ -154,7 +154,7 @@ fn main() {
             timed(|| kept
                 .iter()
                 .take(8)
-                .map(|p| views.sentence_scores(&q, *p))
+                .map(|p| views.sentence_scores(&q, &views.prepare(&q), *p))
                 .collect::<Vec<_>>())
         );
     }

@@ -11,6 +11,10 @@ use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+mod sign;
+
+use sign::SignTables;
+
 use crate::keys::{KeySpec, TokenCode};
 use crate::linalg::dot;
 
@@ -19,8 +23,6 @@ pub(crate) const LANES: usize = 16;
 /// Rows of a query at most. A product of so few is quick without the matrix kernel, whose threads
 /// would spin beside the query's own (FEASIBILITY.md: `MATMUL_NUM_THREADS`).
 const FEW_ROWS: usize = 64;
-/// Sums for the low and the high half of a byte of sign bits, one row per value.
-type ByteTable = [[f32; LANES]; 32];
 
 type Rotations = HashMap<(u16, u64), Arc<Array2<f32>>>;
 /// Rotations made so far: a decomposition of a 384 x 384 matrix each.
@@ -42,8 +44,8 @@ pub struct CodecRows {
     lanes: usize,
     /// Rotated rows, zero-padded, `[lanes, d]`; empty for sign codes.
     rotated: Array2<f32>,
-    /// For sign codes `[lanes / LANES, bytes_per_token]`.
-    tables: Vec<ByteTable>,
+    /// For sign codes.
+    signs: Option<SignTables>,
 }
 
 impl CodecRows {
@@ -89,10 +91,18 @@ impl TokenCodec {
             return x.dot(&*self.rotation);
         }
         let mut rotated = Array2::zeros(x.raw_dim());
-        for (mut out, row) in rotated.rows_mut().into_iter().zip(x.rows()) {
-            for (weight, axis) in row.iter().zip(self.rotation.rows()) {
-                out.scaled_add(*weight, &axis);
-            }
+        if let (Some(rows), Some(axes), Some(out)) = (
+            x.as_standard_layout().as_slice(),
+            self.rotation.as_slice(),
+            rotated.as_slice_mut(),
+        ) {
+            let width = x.ncols();
+            pulp::Arch::new().dispatch(Rotate {
+                rows,
+                axes,
+                out,
+                width,
+            });
         }
         rotated
     }
@@ -166,27 +176,25 @@ impl TokenCodec {
                 .slice_axis_mut(Axis(0), (..rows.nrows()).into())
                 .assign(&self.rotate(rows));
         }
-        match self.spec.code {
-            TokenCode::F16 => CodecRows {
-                rows: rows.nrows(),
-                lanes,
-                rotated,
-                tables: Vec::new(),
-            },
-            TokenCode::Sign1 => CodecRows {
-                rows: rows.nrows(),
-                lanes,
-                tables: self.byte_tables(&rotated),
-                rotated: Array2::zeros((0, 0)),
-            },
+        let (rotated, signs) = match self.spec.code {
+            TokenCode::F16 => (rotated, None),
+            TokenCode::Sign1 => {
+                let tables = SignTables::new(&rotated, self.sign_scale());
+                (Array2::zeros((0, 0)), Some(tables))
+            }
+        };
+        CodecRows {
+            rows: rows.nrows(),
+            lanes,
+            rotated,
+            signs,
         }
     }
 
     /// Products of all rows with all coded tokens into `out`, `[seq, lanes]` row-major; `decoded` is
     /// working space. Returns `seq`.
     ///
-    /// Sign codes need no decoding: half a byte selects one of 16 partial sums per row, which is
-    /// several times cheaper than a matrix product with the expanded signs.
+    /// Sign codes need no decoding: see `codec/sign.rs`.
     pub fn products(
         &self,
         rows: &CodecRows,
@@ -202,14 +210,8 @@ impl TokenCodec {
         }
         match self.spec.code {
             TokenCode::Sign1 => {
-                for (code, out) in codes.chunks_exact(bytes).zip(out.chunks_exact_mut(lanes)) {
-                    let groups = rows
-                        .tables
-                        .chunks_exact(bytes)
-                        .zip(out.as_chunks_mut::<LANES>().0);
-                    for (tables, out) in groups {
-                        *out = sign_sums(code, tables);
-                    }
+                if let Some(tables) = &rows.signs {
+                    tables.products(codes, out);
                 }
             }
             TokenCode::F16 => {
@@ -273,48 +275,30 @@ impl TokenCodec {
     fn sign_scale(&self) -> f32 {
         (std::f32::consts::FRAC_PI_2 / self.dims().max(1) as f32).sqrt()
     }
-
-    fn byte_tables(&self, rotated: &Array2<f32>) -> Vec<ByteTable> {
-        let scale = self.sign_scale();
-        let bytes = self.spec.bytes_per_token();
-        let mut tables = vec![[[0.0f32; LANES]; 32]; rotated.nrows() / LANES * bytes];
-        for (at, table) in tables.iter_mut().enumerate() {
-            let (group, byte) = (at / bytes, at % bytes);
-            for (half, sums) in table.chunks_exact_mut(16).enumerate() {
-                let first = byte * 8 + half * 4;
-                let terms: [[f32; LANES]; 4] = std::array::from_fn(|k| {
-                    let value = |lane| rotated.get((group * LANES + lane, first + k));
-                    std::array::from_fn(|lane| scale * value(lane).copied().unwrap_or(0.0))
-                });
-                // All signs negative, then each entry from the one that has its lowest bit off.
-                for term in &terms {
-                    sums[0].iter_mut().zip(term).for_each(|(s, t)| *s -= t);
-                }
-                for entry in 1..16usize {
-                    sums[entry] = sums[entry & (entry - 1)];
-                    let term = &terms[entry.trailing_zeros() as usize];
-                    sums[entry]
-                        .iter_mut()
-                        .zip(term)
-                        .for_each(|(s, t)| *s += 2.0 * t);
-                }
-            }
-        }
-        tables
-    }
 }
 
-#[inline]
-fn sign_sums(code: &[u8], tables: &[ByteTable]) -> [f32; LANES] {
-    let mut sums = [0.0f32; LANES];
-    for (byte, table) in code.iter().zip(tables) {
-        let low = &table[usize::from(byte & 15)];
-        let high = &table[usize::from(byte >> 4) + 16];
-        for ((sum, l), h) in sums.iter_mut().zip(low).zip(high) {
-            *sum += l + h;
+/// `rows [n, width] · axes [width, width]` into `out`, which is zero: reads the axes once.
+struct Rotate<'a> {
+    rows: &'a [f32],
+    axes: &'a [f32],
+    out: &'a mut [f32],
+    width: usize,
+}
+
+impl pulp::NullaryFnOnce for Rotate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let width = self.width.max(1);
+        for (k, axis) in self.axes.chunks_exact(width).enumerate() {
+            let rows = self.rows.chunks_exact(width);
+            for (row, out) in rows.zip(self.out.chunks_exact_mut(width)) {
+                let weight = row[k];
+                out.iter_mut().zip(axis).for_each(|(o, x)| *o += weight * x);
+            }
         }
     }
-    sums
 }
 
 fn decode_f16(code: &[u8], row: &mut [f32]) {
@@ -399,7 +383,7 @@ mod tests {
             let slow = decoded.dot(&codec.rotate(queries.view()).t());
             let fast = codec.similarities(queries.view(), &codes);
             for ((f, s), e) in fast.iter().zip(&slow).zip(&exact) {
-                assert!((f - s).abs() < 1e-5, "{f} {s}");
+                assert!((f - s).abs() < 5e-4, "{f} {s}");
                 assert!((f - e).abs() < limit, "{f} {e}");
             }
         }

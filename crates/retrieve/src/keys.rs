@@ -273,9 +273,12 @@ mod packed {
         ($($t:ty),*) => {$(
             impl Number for $t {
                 const SIZE: usize = size_of::<$t>();
+                #[inline(always)]
                 fn put(self, out: &mut Vec<u8>) {
                     out.extend_from_slice(&self.to_le_bytes());
                 }
+                // One call a byte otherwise: two thirds of the time that the views took.
+                #[inline(always)]
                 fn get(bytes: &[u8]) -> Self {
                     let mut array = [0u8; size_of::<$t>()];
                     array.copy_from_slice(bytes);

@@ -14,14 +14,15 @@ const COVERAGE_WEIGHT: f32 = 0.25;
 /// One score per sentence of the passage: the mean of the cosine with the sentence vector and of the
 /// IDF-weighted MaxSim over the sentence's tokens, plus a quarter of the IDF share of the query's terms
 /// found in it. A sentence that the encoder did not see has only the last.
-pub fn scores(
+pub(crate) fn scores(
     codec: &TokenCodec,
     stats: &CorpusStats,
     q: &QueryFeatures,
+    mut tokens: TokenQuery<'_>,
     passage: FeaturesRef<'_>,
 ) -> Vec<f32> {
     let coverage = LexQuery::new(&q.terms, stats).sentence_coverage(passage.lex);
-    let tokens = TokenQuery::new(codec, q, stats).range_scores(passage.keys);
+    let tokens = tokens.range_scores(passage.keys);
     let keys = passage.keys;
     let mut buffer = Vec::new();
     let cosines: Vec<f32> = keys

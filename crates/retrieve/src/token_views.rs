@@ -30,9 +30,9 @@ pub(crate) struct TokenScores {
     pub(crate) sctx: Option<f32>,
 }
 
-/// A query prepared for the token views, with the working space for one candidate at a time.
-pub(crate) struct TokenQuery<'a> {
-    codec: &'a TokenCodec,
+/// A query prepared for the token views of one collection.
+#[derive(Clone, Debug)]
+pub struct QueryTokens {
     rows: CodecRows,
     /// Query tokens; the row after them is the pooled vector.
     count: usize,
@@ -40,6 +40,12 @@ pub(crate) struct TokenQuery<'a> {
     weights: Vec<f32>,
     /// Inverse norms of the smoothed query tokens.
     smooth: Vec<f32>,
+}
+
+/// A prepared query with the working space for one candidate at a time.
+pub(crate) struct TokenQuery<'a> {
+    codec: &'a TokenCodec,
+    query: &'a QueryTokens,
     decoded: Vec<f32>,
     sims: Vec<f32>,
     kept: Vec<usize>,
@@ -48,8 +54,8 @@ pub(crate) struct TokenQuery<'a> {
     row: Vec<f32>,
 }
 
-impl<'a> TokenQuery<'a> {
-    pub(crate) fn new(codec: &'a TokenCodec, q: &QueryFeatures, stats: &CorpusStats) -> Self {
+impl QueryTokens {
+    pub(crate) fn new(codec: &TokenCodec, q: &QueryFeatures, stats: &CorpusStats) -> Self {
         let dims = codec.dims();
         let count = if q.tokens.ncols() == dims {
             q.tokens.nrows().min(q.token_ids.len())
@@ -73,11 +79,19 @@ impl<'a> TokenQuery<'a> {
         let total: f32 = weights.iter().sum::<f32>() + 1e-6;
         weights.iter_mut().for_each(|w| *w /= total);
         Self {
-            codec,
             rows: codec.prepare(rows.view()),
             count,
             weights,
             smooth: smooth_norms(tokens).map(|n| 1.0 / (n + 1e-9)).collect(),
+        }
+    }
+}
+
+impl<'a> TokenQuery<'a> {
+    pub(crate) fn new(codec: &'a TokenCodec, query: &'a QueryTokens) -> Self {
+        Self {
+            codec,
+            query,
             decoded: Vec::new(),
             sims: Vec::new(),
             kept: Vec::new(),
@@ -94,6 +108,15 @@ impl<'a> TokenQuery<'a> {
             return TokenScores::default();
         }
         self.multiply(keys);
+        pulp::Arch::new().dispatch(Score {
+            query: self,
+            keys,
+            mask,
+        })
+    }
+
+    #[inline(always)]
+    fn scores(&mut self, keys: &KeyBlock, mask: Option<&GoldMask>) -> TokenScores {
         let seq = keys.token_ids.len();
         self.kept.clear();
         self.kept
@@ -102,7 +125,7 @@ impl<'a> TokenQuery<'a> {
             return TokenScores::default();
         }
         let sctx = self.windows(keys, mask);
-        if self.count == 0 {
+        if self.query.count == 0 {
             return TokenScores {
                 sctx,
                 ..TokenScores::default()
@@ -121,11 +144,11 @@ impl<'a> TokenQuery<'a> {
 
     /// IDF-weighted MaxSim of each token range; `None` for an empty one.
     pub(crate) fn range_scores(&mut self, keys: &KeyBlock) -> Vec<Option<f32>> {
-        if self.count == 0 || keys.validate(self.codec.spec()).is_err() {
+        if self.query.count == 0 || keys.validate(self.codec.spec()).is_err() {
             return vec![None; keys.sentence_tokens.len()];
         }
         self.multiply(keys);
-        let lanes = self.rows.lanes();
+        let lanes = self.query.rows.lanes();
         let mut scores = Vec::with_capacity(keys.sentence_tokens.len());
         for (start, end) in &keys.sentence_tokens {
             let tokens = self
@@ -140,25 +163,31 @@ impl<'a> TokenQuery<'a> {
                 any = true;
                 raise(&mut self.best, token);
             }
-            scores.push(any.then(|| weighted(&self.weights, &self.best)));
+            scores.push(any.then(|| weighted(&self.query.weights, &self.best)));
         }
         scores
     }
 
     fn multiply(&mut self, keys: &KeyBlock) {
-        self.codec
-            .products(&self.rows, &keys.codes, &mut self.decoded, &mut self.sims);
+        self.codec.products(
+            &self.query.rows,
+            &keys.codes,
+            &mut self.decoded,
+            &mut self.sims,
+        );
     }
 
     /// Similarities of token `j` with all query rows.
+    #[inline(always)]
     fn token(&self, j: usize) -> &[f32] {
-        let lanes = self.rows.lanes();
+        let lanes = self.query.rows.lanes();
         &self.sims[j * lanes..(j + 1) * lanes]
     }
 
     /// Best similarity per block and query token; a block without kept tokens has -1.
+    #[inline(always)]
     fn block_maxima(&mut self, seq: usize) {
-        let lanes = self.rows.lanes();
+        let lanes = self.query.rows.lanes();
         self.blocks.clear();
         self.blocks.resize(seq.div_ceil(BLOCK) * lanes, -1.0);
         for j in &self.kept {
@@ -167,20 +196,22 @@ impl<'a> TokenQuery<'a> {
         }
     }
 
+    #[inline(always)]
     fn maxsim(&mut self) -> (f32, f32) {
-        let lanes = self.rows.lanes();
+        let lanes = self.query.rows.lanes();
         self.best.clear();
         self.best.resize(lanes, -1.0);
         for block in self.blocks.chunks_exact(lanes) {
             raise(&mut self.best, block);
         }
-        let mean = self.best[..self.count].iter().sum::<f32>() / self.count as f32;
-        (mean, weighted(&self.weights, &self.best))
+        let mean = self.best[..self.query.count].iter().sum::<f32>() / self.query.count as f32;
+        (mean, weighted(&self.query.weights, &self.best))
     }
 
     /// Best window of two neighbouring blocks under IDF-weighted MaxSim.
+    #[inline(always)]
     fn window_maxsim(&mut self) -> f32 {
-        let lanes = self.rows.lanes();
+        let lanes = self.query.rows.lanes();
         let count = self.blocks.len() / lanes;
         let mut best = f32::NEG_INFINITY;
         for b in 0..count.saturating_sub(1).max(1) {
@@ -193,12 +224,13 @@ impl<'a> TokenQuery<'a> {
                     &self.blocks[(b + 1) * lanes..(b + 2) * lanes],
                 );
             }
-            best = best.max(weighted(&self.weights, &self.row));
+            best = best.max(weighted(&self.query.weights, &self.row));
         }
         best
     }
 
     /// Best cosine of the pooled query with the mean of a window's kept tokens.
+    #[inline(always)]
     fn windows(&self, keys: &KeyBlock, mask: Option<&GoldMask>) -> Option<f32> {
         let seq = keys.token_ids.len();
         let mut best = None;
@@ -216,7 +248,7 @@ impl<'a> TokenQuery<'a> {
                 } else {
                     self.shrinkage(keys, range, kept)
                 };
-            let sum: f32 = kept.iter().map(|j| self.token(*j)[self.count]).sum();
+            let sum: f32 = kept.iter().map(|j| self.token(*j)[self.query.count]).sum();
             let cosine = sum / kept.len() as f32 / (norm + 1e-9);
             best = Some(best.map_or(cosine, |b: f32| b.max(cosine)));
         }
@@ -243,10 +275,11 @@ impl<'a> TokenQuery<'a> {
 
     /// MaxSim on states smoothed with their neighbours: the kernel `[.7 1 .7]ᵀ[.7 1 .7]` over the
     /// similarities, divided by the norms of the smoothed states. Dropped tokens are no neighbours.
+    #[inline(always)]
     fn phrase(&mut self, keys: &KeyBlock) -> f32 {
-        let lanes = self.rows.lanes();
+        let lanes = self.query.rows.lanes();
         self.best.clear();
-        self.best.resize(self.count, f32::NEG_INFINITY);
+        self.best.resize(self.query.count, f32::NEG_INFINITY);
         // One zero on either side, so that the first and last query token need no special case.
         self.row.clear();
         self.row.resize(lanes + 2, 0.0);
@@ -254,7 +287,7 @@ impl<'a> TokenQuery<'a> {
             let before = i.checked_sub(1).map(|i| self.kept[i]);
             let after = self.kept.get(i + 1).copied();
             let scale = 1.0 / (self.smooth_norm(keys, before, j, after) + 1e-9);
-            let (sims, row) = (&self.sims, &mut self.row[1..=self.count]);
+            let (sims, row) = (&self.sims, &mut self.row[1..=self.query.count]);
             let token = |j: usize| &sims[j * lanes..j * lanes + row.len()];
             let own = token(j);
             // A neighbour that is not there counts as the token itself with weight zero.
@@ -263,20 +296,24 @@ impl<'a> TokenQuery<'a> {
             for (((r, o), b), a) in row.iter_mut().zip(own).zip(b).zip(a) {
                 *r = (o + wb * b + wa * a) * scale;
             }
-            let padded = &self.row[..self.count + 2];
-            for (best, r) in self.best.iter_mut().zip(padded.windows(3)) {
-                *best = best.max(r[1] + NEIGHBOUR_WEIGHT * (r[0] + r[2]));
+            let padded = &self.row[..self.query.count + 2];
+            let (left, own, right) = (padded, &padded[1..], &padded[2..]);
+            let neighbours = left.iter().zip(own).zip(right);
+            for (best, ((l, o), r)) in self.best.iter_mut().zip(neighbours) {
+                let smoothed = o + NEIGHBOUR_WEIGHT * (l + r);
+                *best = if smoothed > *best { smoothed } else { *best };
             }
         }
         self.best
             .iter()
-            .zip(&self.smooth)
+            .zip(&self.query.smooth)
             .map(|(b, s)| b * s)
             .sum::<f32>()
-            / self.count as f32
+            / self.query.count as f32
     }
 
     /// Norm of the smoothed state of token `j` between the neighbours that are left.
+    #[inline(always)]
     fn smooth_norm(
         &self,
         keys: &KeyBlock,
@@ -301,11 +338,33 @@ impl<'a> TokenQuery<'a> {
     }
 }
 
-/// Element-wise maximum into `best`.
-fn raise(best: &mut [f32], row: &[f32]) {
-    best.iter_mut().zip(row).for_each(|(b, r)| *b = b.max(*r));
+/// Everything after the products, compiled for the widest registers of this processor: all loops run
+/// over the lanes of query tokens.
+struct Score<'q, 'a> {
+    query: &'q mut TokenQuery<'a>,
+    keys: &'q KeyBlock,
+    mask: Option<&'q GoldMask>,
 }
 
+impl pulp::NullaryFnOnce for Score<'_, '_> {
+    type Output = TokenScores;
+
+    #[inline(always)]
+    fn call(self) -> TokenScores {
+        self.query.scores(self.keys, self.mask)
+    }
+}
+
+/// Element-wise maximum into `best`.
+#[inline(always)]
+fn raise(best: &mut [f32], row: &[f32]) {
+    for (b, r) in best.iter_mut().zip(row) {
+        // `f32::max` also handles NaN, which takes three times as long.
+        *b = if *r > *b { *r } else { *b };
+    }
+}
+
+#[inline(always)]
 fn weighted(weights: &[f32], values: &[f32]) -> f32 {
     weights.iter().zip(values).map(|(w, v)| w * v).sum()
 }

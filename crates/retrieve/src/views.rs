@@ -12,7 +12,7 @@ use crate::passage::FeaturesRef;
 use crate::query::QueryFeatures;
 use crate::stats::CorpusStats;
 use crate::text::MAX_SENTENCES;
-use crate::token_views::TokenQuery;
+use crate::token_views::{QueryTokens, TokenQuery};
 
 /// Number of views.
 pub const VIEW_COUNT: usize = 13;
@@ -143,17 +143,23 @@ impl<'a> Views<'a> {
         Self { codec, stats }
     }
 
-    /// All views of all candidates. `prf` is [`crate::feedback_vector`] over the candidates before
+    /// Prepares a query for the token views: rotation and tables, once for all its candidates.
+    pub fn prepare(&self, q: &QueryFeatures) -> QueryTokens {
+        QueryTokens::new(self.codec, q, self.stats)
+    }
+
+    /// All views of all candidates. `tokens` are `q`'s; `prf` is [`crate::feedback_vector`] over the candidates before
     /// pruning; `mask` takes something out of one candidate, in training only.
     pub fn compute<'p, C: Into<FeaturesRef<'p>> + Copy>(
         &self,
         q: &QueryFeatures,
+        tokens: &QueryTokens,
         prf: &[f32],
         candidates: &[C],
         mask: Option<&GoldMask>,
     ) -> ViewMatrix {
         let mut raw = Array2::zeros((candidates.len(), VIEW_COUNT));
-        let mut scorer = Scorer::new(*self, q, prf);
+        let mut scorer = Scorer::new(*self, q, tokens, prf);
         for (i, (candidate, mut row)) in candidates.iter().zip(raw.rows_mut()).enumerate() {
             let mask = mask.filter(|m| m.candidate == i);
             let scores = scorer.score((*candidate).into(), mask);
@@ -167,9 +173,11 @@ impl<'a> Views<'a> {
     pub fn sentence_scores<'p>(
         &self,
         q: &QueryFeatures,
+        tokens: &QueryTokens,
         passage: impl Into<FeaturesRef<'p>>,
     ) -> Vec<f32> {
-        crate::sentence::scores(self.codec, self.stats, q, passage.into())
+        let tokens = TokenQuery::new(self.codec, tokens);
+        crate::sentence::scores(self.codec, self.stats, q, tokens, passage.into())
     }
 }
 
@@ -187,7 +195,12 @@ struct Scorer<'a> {
 }
 
 impl<'a> Scorer<'a> {
-    fn new(views: Views<'a>, q: &'a QueryFeatures, prf: &'a [f32]) -> Self {
+    fn new(
+        views: Views<'a>,
+        q: &'a QueryFeatures,
+        tokens: &'a QueryTokens,
+        prf: &'a [f32],
+    ) -> Self {
         let mut centred_query = Vec::new();
         views.stats.geometry().centre(&q.vector, &mut centred_query);
         Self {
@@ -197,7 +210,7 @@ impl<'a> Scorer<'a> {
             prf,
             centred_query,
             lex: LexQuery::new(&q.terms, views.stats),
-            tokens: TokenQuery::new(views.codec, q, views.stats),
+            tokens: TokenQuery::new(views.codec, tokens),
             centred: Vec::new(),
             sentence: Vec::new(),
         }

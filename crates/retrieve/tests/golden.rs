@@ -197,7 +197,9 @@ impl World {
     fn compute(&self, q: &QueryFeatures, mask: Option<&GoldMask>) -> ViewMatrix {
         let vectors: Vec<&[f32]> = self.passages.iter().map(|p| p.vector.as_slice()).collect();
         let all: Vec<&PassageFeatures> = self.passages.iter().collect();
-        Views::new(&self.codec, &self.stats).compute(q, &feedback_vector(q, &vectors), &all, mask)
+        let views = Views::new(&self.codec, &self.stats);
+        let tokens = views.prepare(q);
+        views.compute(q, &tokens, &feedback_vector(q, &vectors), &all, mask)
     }
 
     fn mask(&self, m: &MaskedRow) -> GoldMask {

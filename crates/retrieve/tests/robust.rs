@@ -74,13 +74,19 @@ fn assert_finite(
 ) {
     let vectors: Vec<&[f32]> = pool.iter().map(|p| p.vector.as_slice()).collect();
     let views = Views::new(codec, stats);
-    let matrix = views.compute(q, &feedback_vector(q, &vectors), pool, mask);
+    let matrix = views.compute(
+        q,
+        &views.prepare(q),
+        &feedback_vector(q, &vectors),
+        pool,
+        mask,
+    );
     assert_eq!(matrix.len(), pool.len());
     assert!(matrix.raw.iter().chain(&matrix.z).all(|x| x.is_finite()));
     let inputs = gate_inputs(&matrix, q, stats);
     assert!(inputs.len() == GATE_INPUTS && inputs.iter().all(|x| x.is_finite()));
     for passage in pool {
-        let scores = views.sentence_scores(q, *passage);
+        let scores = views.sentence_scores(q, &views.prepare(q), *passage);
         assert_eq!(scores.len(), passage.lex.sentence_count());
         assert!(scores.iter().all(|x| x.is_finite()));
     }
@@ -253,8 +259,9 @@ fn the_index_finds_what_the_definitions_say() {
         vec![],
     );
     let all: Vec<&PassageFeatures> = passages.iter().collect();
-    let raw = Views::new(&codec, &stats)
-        .compute(&q, &q.vector, &all, None)
+    let views = Views::new(&codec, &stats);
+    let raw = views
+        .compute(&q, &views.prepare(&q), &q.vector, &all, None)
         .raw;
     let (dense, bm25) = (index.dense(&q), index.bm25(&q));
     for i in 0..25 {

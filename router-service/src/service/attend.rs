@@ -322,8 +322,12 @@ fn explain(
     let heads = head_shares(attention, row);
     let logit_weights = scored.model.logit_weights(&scored.collection);
     let views = view_shares(&scored.views, row, &heads, logit_weights);
-    let scores = Views::new(&inner.codec, &scored.stats)
-        .sentence_scores(&scored.query, scored.features(row));
+    let tokens = scored.tokens.as_ref()?;
+    let scores = Views::new(&inner.codec, &scored.stats).sentence_scores(
+        &scored.query,
+        tokens,
+        scored.features(row),
+    );
     // Both lists come from the same split; a shorter one would only leave sentences out.
     let known = scores.len().min(passage.sentences.len());
     let weights = sentence_weights(&scores[..known]);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use moerag_model::{AttendInput, Attention, Feedback, Routing};
 use moerag_retrieve::lex::LexQuery;
 use moerag_retrieve::{
-    CheapCandidate, CorpusStats, FeaturesRef, KeyBlock, QueryFeatures, VIEW_COUNT, ViewMatrix,
-    Views, feedback_vector, gate_inputs, prune,
+    CheapCandidate, CorpusStats, FeaturesRef, KeyBlock, QueryFeatures, QueryTokens, VIEW_COUNT,
+    ViewMatrix, Views, feedback_vector, gate_inputs, prune,
 };
 use moerag_store::{Candidate, CandidateQuery, Filter, PassageRef};
 use ndarray::Array2;
@@ -40,6 +40,8 @@ pub struct Scored {
     pub keys: Vec<Arc<KeyBlock>>,
     /// Views of the survivors, `[n, 13]`.
     pub views: ViewMatrix,
+    /// The query prepared for the token views; `None` without survivors.
+    pub tokens: Option<Arc<QueryTokens>>,
     /// Inputs of the gate, `[56]`; empty without survivors.
     pub gate_inputs: Vec<f32>,
     /// What the feedback head reads; `None` where there is nothing to follow.
@@ -199,6 +201,7 @@ impl RouterEngine {
             survivors,
             keys,
             views: ViewMatrix::new(Array2::zeros((0, VIEW_COUNT))),
+            tokens: None,
             gate_inputs: Vec::new(),
             feedback: None,
             attention: None,
@@ -216,7 +219,10 @@ impl RouterEngine {
                     let passages: Vec<FeaturesRef<'_>> = (0..scored.survivors.len())
                         .map(|row| scored.features(row))
                         .collect();
-                    scored.views = views.compute(&scored.query, &feedback, &passages, None);
+                    let tokens = Arc::new(views.prepare(&scored.query));
+                    scored.views =
+                        views.compute(&scored.query, &tokens, &feedback, &passages, None);
+                    scored.tokens = Some(tokens);
                     scored.gate_inputs = gate_inputs(&scored.views, &scored.query, &scored.stats);
                 }
                 let _guard = stages.enter(Stage::Attend);

@@ -276,7 +276,9 @@ impl Worker<'_> {
         let Ok(mask) = self.mask(&query, row) else {
             return Ok(None);
         };
-        let views = Views::new(codec, stats).compute(q, &feedback, &candidates, mask.as_ref());
+        let views = Views::new(codec, stats);
+        let tokens = views.prepare(q);
+        let views = views.compute(q, &tokens, &feedback, &candidates, mask.as_ref());
         let inputs = gate_inputs(&views, q, stats);
         // Feedback is not trained: a synthetic query has one gold passage, its source, which teaches
         // that whatever else resembles it is wrong (docs/research.md has the figures).
