@@ -245,6 +245,9 @@ pub(crate) struct Eval {
     /// Precision of the encoder: auto (int8 on flex), f32 or int8
     #[arg(long, default_value = "auto", value_name = "PRECISION")]
     pub(crate) precision: moerag_encoder::Precision,
+    /// Candidates that get all views, 0 for all [default: as in training]
+    #[arg(long, value_name = "N")]
+    pub(crate) prune_to: Option<usize>,
 }
 
 /// A side of the passages that an evaluation makes useless.

@@ -206,6 +206,46 @@ impl Request {
         texts: &[T],
         reply: impl Reply,
     ) -> Result<(), EncoderError> {
+        let (lane, batches) = self.batches(texts)?;
+        self.submit(lane, batches, &reply)
+    }
+
+    /// Queues the tokenizing as well, for callers whose thread must not work. A request of one batch
+    /// stays on the thread that tokenized it: a query is not handed over twice.
+    pub(crate) fn queue(self, texts: Vec<String>, reply: impl Reply) -> Result<(), EncoderError> {
+        let lane = match self.kind {
+            TextKind::Query => Lane::Interactive,
+            TextKind::Passage => Lane::Bulk,
+        };
+        let submitter = self.submitter.clone();
+        submitter.submit(
+            lane,
+            Box::new(move || {
+                if !reply.is_open() {
+                    return;
+                }
+                let done = self.batches(&texts).and_then(|(own, mut batches)| {
+                    match batches.pop() {
+                        Some(batch) if batches.is_empty() && own == lane => {
+                            reply.send(run_batch(&self.network, batch, self.wanted));
+                        }
+                        Some(batch) => {
+                            batches.push(batch);
+                            self.submit(own, batches, &reply)?;
+                        }
+                        None => {}
+                    }
+                    Ok(())
+                });
+                if let Err(error) = done {
+                    reply.send(Err(error));
+                }
+            }),
+        )
+    }
+
+    /// Tokenizes and cuts.
+    fn batches<T: AsRef<str>>(&self, texts: &[T]) -> Result<(Lane, Vec<Vec<Item>>), EncoderError> {
         if self.max_tokens < 3 {
             return Err(EncoderError::MaxTokens(self.max_tokens));
         }
@@ -222,38 +262,26 @@ impl Request {
             TextKind::Query if tokens <= INTERACTIVE_TOKENS => Lane::Interactive,
             TextKind::Query | TextKind::Passage => Lane::Bulk,
         };
-        for batch in batch::cut(texts, self.threads, self.network.budget()) {
-            let (network, wanted, reply) = (Arc::clone(&self.network), self.wanted, reply.clone());
-            self.submitter.submit(
-                lane,
-                Box::new(move || {
-                    if reply.is_open() {
-                        reply.send(run_batch(&network, batch, wanted));
-                    }
-                }),
-            )?;
-        }
-        Ok(())
+        let budget = self.network.budget();
+        Ok((lane, batch::cut(texts, self.threads, budget)))
     }
 
-    /// Queues the tokenizing as well, for callers whose thread must not work.
-    pub(crate) fn queue(self, texts: Vec<String>, reply: impl Reply) -> Result<(), EncoderError> {
-        let lane = match self.kind {
-            TextKind::Query => Lane::Interactive,
-            TextKind::Passage => Lane::Bulk,
-        };
-        let submitter = self.submitter.clone();
-        submitter.submit(
-            lane,
-            Box::new(move || {
-                if !reply.is_open() {
-                    return;
+    fn submit(
+        &self,
+        lane: Lane,
+        batches: Vec<Vec<Item>>,
+        reply: &impl Reply,
+    ) -> Result<(), EncoderError> {
+        for batch in batches {
+            let (network, wanted, reply) = (Arc::clone(&self.network), self.wanted, reply.clone());
+            let job = Box::new(move || {
+                if reply.is_open() {
+                    reply.send(run_batch(&network, batch, wanted));
                 }
-                if let Err(error) = self.run(&texts, reply.clone()) {
-                    reply.send(Err(error));
-                }
-            }),
-        )
+            });
+            self.submitter.submit(lane, job)?;
+        }
+        Ok(())
     }
 }
 

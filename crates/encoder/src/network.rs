@@ -31,7 +31,7 @@ pub(crate) struct Network {
 #[derive(Debug)]
 enum Body {
     /// burn, in f32, on any device.
-    Burn(Bert),
+    Burn(Box<Bert>),
     /// 8-bit weights on the CPU.
     Host(HostBert),
 }
@@ -67,7 +67,11 @@ impl Network {
         let body = if int8 {
             Body::Host(HostBert::new(&weights.tensors(dir)?, &config.bert)?)
         } else {
-            Body::Burn(weights.load(dir, &config.bert, &device.device()?)?)
+            Body::Burn(Box::new(weights.load(
+                dir,
+                &config.bert,
+                &device.device()?,
+            )?))
         };
         let network = Network {
             config,

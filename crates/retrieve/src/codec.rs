@@ -291,11 +291,24 @@ impl pulp::NullaryFnOnce for Rotate<'_> {
     #[inline(always)]
     fn call(self) {
         let width = self.width.max(1);
-        for (k, axis) in self.axes.chunks_exact(width).enumerate() {
+        // Four axes at a time, so that a sum is loaded and stored a quarter as often.
+        for (block, axes) in self.axes.chunks(4 * width).enumerate() {
             let rows = self.rows.chunks_exact(width);
             for (row, out) in rows.zip(self.out.chunks_exact_mut(width)) {
-                let weight = row[k];
-                out.iter_mut().zip(axis).for_each(|(o, x)| *o += weight * x);
+                let weights = &row[4 * block..];
+                if let ([w0, w1, w2, w3, ..], true) = (weights, axes.len() == 4 * width) {
+                    let (a0, rest) = axes.split_at(width);
+                    let (a1, rest) = rest.split_at(width);
+                    let (a2, a3) = rest.split_at(width);
+                    let axes = a0.iter().zip(a1).zip(a2.iter().zip(a3));
+                    for (o, ((a0, a1), (a2, a3))) in out.iter_mut().zip(axes) {
+                        *o += (w0 * a0 + w1 * a1) + (w2 * a2 + w3 * a3);
+                    }
+                } else {
+                    for (weight, axis) in weights.iter().zip(axes.chunks_exact(width)) {
+                        out.iter_mut().zip(axis).for_each(|(o, x)| *o += weight * x);
+                    }
+                }
             }
         }
     }

@@ -106,6 +106,8 @@ pub struct LexScores {
 pub struct LexQuery {
     /// Distinct query terms, sorted.
     terms: Vec<u32>,
+    /// A bit for each term, by its lowest six: most terms of a passage are told apart by it.
+    filter: u64,
     /// Idf of each; `None` for a term the corpus does not have.
     idf: Vec<Option<f32>>,
     /// Distinct bigrams, sorted.
@@ -139,6 +141,7 @@ impl LexQuery {
             in_title: vec![false; distinct.len()],
             in_sentence: vec![0; distinct.len()],
             bigram_found: vec![false; bigrams.len()],
+            filter: distinct.iter().fold(0, |bits, t| bits | 1 << (t & 63)),
             terms: distinct,
             idf,
             bigrams,
@@ -184,6 +187,9 @@ impl LexQuery {
     }
 
     fn find(&self, term: u32) -> Option<usize> {
+        if self.filter >> (term & 63) & 1 == 0 {
+            return None;
+        }
         self.terms.binary_search(&term).ok()
     }
 

@@ -3,16 +3,28 @@
 /// Scalar product. Sixteen partial sums, so that the compiler can use vector registers (it may not
 /// reorder a plain float sum).
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let (a16, a_rest) = a.as_chunks::<16>();
-    let (b16, b_rest) = b.as_chunks::<16>();
-    let mut sums = [0.0f32; 16];
-    for (x, y) in a16.iter().zip(b16) {
-        for ((s, x), y) in sums.iter_mut().zip(x).zip(y) {
-            *s += x * y;
+    pulp::Arch::new().dispatch(Dot(a, b))
+}
+
+/// [`dot`], compiled for the widest registers of this processor.
+struct Dot<'a>(&'a [f32], &'a [f32]);
+
+impl pulp::NullaryFnOnce for Dot<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn call(self) -> f32 {
+        let (a16, a_rest) = self.0.as_chunks::<16>();
+        let (b16, b_rest) = self.1.as_chunks::<16>();
+        let mut sums = [0.0f32; 16];
+        for (x, y) in a16.iter().zip(b16) {
+            for i in 0..16 {
+                sums[i] += x[i] * y[i];
+            }
         }
+        let rest: f32 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
+        sums.iter().sum::<f32>() + rest
     }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
-    sums.iter().sum::<f32>() + rest
 }
 
 /// Euclidean norm.

@@ -6,7 +6,7 @@
 
 use ndarray::{Array2, Axis};
 
-use crate::codec::{CodecRows, TokenCodec};
+use crate::codec::{CodecRows, LANES, TokenCodec};
 use crate::keys::{
     KeyBlock, NEIGHBOUR_WEIGHT, WINDOW_STRIDE, smooth_norms, window_count, window_range,
 };
@@ -279,7 +279,7 @@ impl<'a> TokenQuery<'a> {
     fn phrase(&mut self, keys: &KeyBlock) -> f32 {
         let lanes = self.query.rows.lanes();
         self.best.clear();
-        self.best.resize(self.query.count, f32::NEG_INFINITY);
+        self.best.resize(lanes, f32::NEG_INFINITY);
         // One zero on either side, so that the first and last query token need no special case.
         self.row.clear();
         self.row.resize(lanes + 2, 0.0);
@@ -287,21 +287,31 @@ impl<'a> TokenQuery<'a> {
             let before = i.checked_sub(1).map(|i| self.kept[i]);
             let after = self.kept.get(i + 1).copied();
             let scale = 1.0 / (self.smooth_norm(keys, before, j, after) + 1e-9);
-            let (sims, row) = (&self.sims, &mut self.row[1..=self.query.count]);
-            let token = |j: usize| &sims[j * lanes..j * lanes + row.len()];
-            let own = token(j);
+            let token = |j: usize| self.sims[j * lanes..][..lanes].as_chunks::<LANES>().0;
             // A neighbour that is not there counts as the token itself with weight zero.
-            let (wb, b) = before.map_or((0.0, own), |b| (NEIGHBOUR_WEIGHT, token(b)));
-            let (wa, a) = after.map_or((0.0, own), |a| (NEIGHBOUR_WEIGHT, token(a)));
-            for (((r, o), b), a) in row.iter_mut().zip(own).zip(b).zip(a) {
-                *r = (o + wb * b + wa * a) * scale;
+            let (wb, b) = before.map_or((0.0, token(j)), |b| (NEIGHBOUR_WEIGHT, token(b)));
+            let (wa, a) = after.map_or((0.0, token(j)), |a| (NEIGHBOUR_WEIGHT, token(a)));
+            let row = self.row[1..=lanes].as_chunks_mut::<LANES>().0.iter_mut();
+            for (((row, own), b), a) in row.zip(token(j)).zip(b).zip(a) {
+                let mut smoothed = [0.0; LANES];
+                for i in 0..LANES {
+                    smoothed[i] = (own[i] + wb * b[i] + wa * a[i]) * scale;
+                }
+                *row = smoothed;
             }
-            let padded = &self.row[..self.query.count + 2];
-            let (left, own, right) = (padded, &padded[1..], &padded[2..]);
-            let neighbours = left.iter().zip(own).zip(right);
-            for (best, ((l, o), r)) in self.best.iter_mut().zip(neighbours) {
-                let smoothed = o + NEIGHBOUR_WEIGHT * (l + r);
-                *best = if smoothed > *best { smoothed } else { *best };
+            // The pooled vector is nobody's neighbour.
+            self.row[self.query.count + 1] = 0.0;
+            let group = |from: usize| self.row[from..from + lanes].as_chunks::<LANES>().0;
+            let best = self.best.as_chunks_mut::<LANES>().0.iter_mut();
+            for (((best, left), own), right) in best.zip(group(0)).zip(group(1)).zip(group(2)) {
+                for i in 0..LANES {
+                    let smoothed = own[i] + NEIGHBOUR_WEIGHT * (left[i] + right[i]);
+                    best[i] = if smoothed > best[i] {
+                        smoothed
+                    } else {
+                        best[i]
+                    };
+                }
             }
         }
         self.best
@@ -355,13 +365,23 @@ impl pulp::NullaryFnOnce for Score<'_, '_> {
     }
 }
 
-/// Element-wise maximum into `best`.
+/// Element-wise maximum into `best`; both are whole groups of lanes.
 #[inline(always)]
 fn raise(best: &mut [f32], row: &[f32]) {
-    for (b, r) in best.iter_mut().zip(row) {
-        // `f32::max` also handles NaN, which takes three times as long.
-        *b = if *r > *b { *r } else { *b };
+    let groups = best.as_chunks_mut::<LANES>().0.iter_mut();
+    for (best, row) in groups.zip(row.as_chunks::<LANES>().0) {
+        *best = larger(*best, *row);
     }
+}
+
+/// Element-wise maximum. By value: through references the loop would not be vectorised. `f32::max`
+/// also handles NaN, which takes three times as long.
+#[inline(always)]
+fn larger(mut a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+    for i in 0..LANES {
+        a[i] = if b[i] > a[i] { b[i] } else { a[i] };
+    }
+    a
 }
 
 #[inline(always)]

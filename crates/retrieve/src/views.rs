@@ -83,7 +83,7 @@ impl Default for ViewConfig {
         Self {
             version: 1,
             candidates_per_list: 100,
-            prune_to: Some(128),
+            prune_to: Some(96),
             key_spec: KeySpec::default(),
         }
     }
@@ -158,6 +158,19 @@ impl<'a> Views<'a> {
         candidates: &[C],
         mask: Option<&GoldMask>,
     ) -> ViewMatrix {
+        ViewMatrix::new(self.raw(q, tokens, prf, candidates, mask))
+    }
+
+    /// The same before standardisation, `[n, 13]`: for callers that share the candidates between
+    /// threads, since each is scored by itself.
+    pub fn raw<'p, C: Into<FeaturesRef<'p>> + Copy>(
+        &self,
+        q: &QueryFeatures,
+        tokens: &QueryTokens,
+        prf: &[f32],
+        candidates: &[C],
+        mask: Option<&GoldMask>,
+    ) -> Array2<f32> {
         let mut raw = Array2::zeros((candidates.len(), VIEW_COUNT));
         let mut scorer = Scorer::new(*self, q, tokens, prf);
         for (i, (candidate, mut row)) in candidates.iter().zip(raw.rows_mut()).enumerate() {
@@ -165,7 +178,7 @@ impl<'a> Views<'a> {
             let scores = scorer.score((*candidate).into(), mask);
             row.iter_mut().zip(scores).for_each(|(r, s)| *r = s);
         }
-        ViewMatrix::new(raw)
+        raw
     }
 
     /// How much each sentence of a passage has to do with the query, `[sentence_count]`, see

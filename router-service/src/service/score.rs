@@ -9,12 +9,16 @@ use moerag_retrieve::{
     ViewMatrix, Views, feedback_vector, gate_inputs, prune,
 };
 use moerag_store::{Candidate, CandidateQuery, Filter, PassageRef};
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2, Axis, concatenate};
+use rayon::prelude::*;
 
 use super::encode::EncodedQuery;
 use super::engine::RouterEngine;
 use crate::domain::{RouteQuery, RouterError, Source, Stage, Stages};
 use crate::model_slot::LoadedModel;
+
+/// Candidates that are worth another thread's while: some 200 µs of work.
+const LEAST_SHARE: usize = 16;
 
 /// A query scored against one collection. Rows of `views`, `attention` and `keys` belong to
 /// `survivors`, in their order.
@@ -220,8 +224,16 @@ impl RouterEngine {
                         .map(|row| scored.features(row))
                         .collect();
                     let tokens = Arc::new(views.prepare(&scored.query));
-                    scored.views =
-                        views.compute(&scored.query, &tokens, &feedback, &passages, None);
+                    // Idle cores take a share; under load there are none, and nothing is lost.
+                    let share = passages.len().div_ceil(rayon::current_num_threads());
+                    let parts: Vec<Array2<f32>> = passages
+                        .par_chunks(share.max(LEAST_SHARE))
+                        .map(|part| views.raw(&scored.query, &tokens, &feedback, part, None))
+                        .collect();
+                    let parts: Vec<ArrayView2<'_, f32>> = parts.iter().map(|p| p.view()).collect();
+                    let raw = concatenate(Axis(0), &parts)
+                        .map_err(|error| RouterError::internal("computing views", error))?;
+                    scored.views = ViewMatrix::new(raw);
                     scored.tokens = Some(tokens);
                     scored.gate_inputs = gate_inputs(&scored.views, &scored.query, &scored.stats);
                 }

@@ -24,6 +24,11 @@ pub(crate) async fn run(args: Eval, json: bool) -> Result<ExitCode> {
             .collect::<Result<Vec<Method>, EvalError>>()
             .map_err(usage)?
     };
+    let defaults = moerag_eval::TrainConfig::default();
+    let train = moerag_eval::TrainConfig {
+        prune_to: args.prune_to.unwrap_or(defaults.prune_to),
+        ..defaults
+    };
     let options = EvalOptions {
         datasets: args.dataset,
         methods,
@@ -42,7 +47,7 @@ pub(crate) async fn run(args: Eval, json: bool) -> Result<ExitCode> {
         encoder_dir: encoder_dir(args.encoder_dir).await?,
         device: args.device,
         precision: args.precision,
-        train: moerag_eval::TrainConfig::default(),
+        train,
     };
     let shown = Arc::new(Shown(Mutex::new(Progress::new("reading the data sets"))));
     let progress: Arc<dyn EvalProgress> = Arc::clone(&shown) as _;

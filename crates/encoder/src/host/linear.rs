@@ -4,7 +4,7 @@
 //! so a text's result does not depend on what else is in the batch. Products are exact integers
 //! (`u8 x i8 -> i32`), computed by `rten-gemm`, which picks its instructions at run time.
 
-use pulp::{Simd, WithSimd};
+use pulp::{NullaryFnOnce, Simd, WithSimd};
 use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedBMatrix};
 use rten_tensor::NdTensorView;
 
@@ -92,23 +92,43 @@ impl Linear {
 
     fn dequantise(&self, space: &Products, output: &mut [f32]) {
         let width = self.outputs();
-        pulp::Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                let output = output;
-                let rows = output.chunks_exact_mut(width);
-                let sums = space.sums.chunks_exact(width);
-                let parameters = space.zeros.iter().zip(&space.scales);
-                for ((row, sums), (zero, row_scale)) in rows.zip(sums).zip(parameters) {
-                    let columns = self.scales.iter().zip(&self.bias).zip(&self.totals);
-                    for ((out, sum), ((scale, bias), total)) in
-                        row.iter_mut().zip(sums).zip(columns)
-                    {
-                        *out = (sum - zero * total) as f32 * (scale * row_scale) + bias;
-                    }
-                }
-            },
-        );
+        let rows = output.chunks_exact_mut(width);
+        let sums = space.sums.chunks_exact(width);
+        let parameters = space.zeros.iter().zip(&space.scales);
+        for ((output, sums), (zero, scale)) in rows.zip(sums).zip(parameters) {
+            pulp::Arch::new().dispatch(Dequantise {
+                linear: self,
+                sums,
+                zero: *zero,
+                scale: *scale,
+                output,
+            });
+        }
+    }
+}
+
+/// A row of products and what it becomes.
+struct Dequantise<'a> {
+    linear: &'a Linear,
+    sums: &'a [i32],
+    zero: i32,
+    scale: f32,
+    output: &'a mut [f32],
+}
+
+impl NullaryFnOnce for Dequantise<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let n = self.output.len();
+        let (output, sums) = (&mut self.output[..n], &self.sums[..n]);
+        let (totals, bias) = (&self.linear.totals[..n], &self.linear.bias[..n]);
+        let scales = &self.linear.scales[..n];
+        for i in 0..n {
+            let sum = sums[i].wrapping_sub(self.zero.wrapping_mul(totals[i]));
+            output[i] = sum as f32 * (scales[i] * self.scale) + bias[i];
+        }
     }
 }
 

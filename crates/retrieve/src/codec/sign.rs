@@ -7,18 +7,21 @@ use ndarray::Array2;
 
 use super::LANES;
 
-/// Sums for the low and the high half of a byte of sign bits, one row per value.
+/// Sums for half a byte of sign bits, one row per value.
 ///
 /// In 16 bits the tables of a query take 49 KB, about a first-level cache; in f32 they would take two.
 /// One unit is the query row's sum of magnitudes over 2^15, so that no sum overflows; rounding adds
 /// an error of 1e-4 to a similarity whose sign code has one of 5e-2.
-type ByteTable = [[i16; LANES]; 32];
+type HalfByteTable = [[i16; LANES]; 16];
+
+/// Half bytes in a word of sign bits.
+const WORD: usize = 16;
 
 /// The tables of a query.
 #[derive(Clone, Debug)]
 pub(super) struct SignTables {
-    /// `[lanes / LANES, bytes_per_token]`.
-    tables: Vec<ByteTable>,
+    /// `[lanes / LANES, words_per_token * WORD]`, zero beyond the last byte.
+    tables: Vec<HalfByteTable>,
     /// What one unit of the tables stands for, `[lanes / LANES]`.
     units: Vec<[f32; LANES]>,
     /// Bytes per token.
@@ -35,19 +38,20 @@ impl SignTables {
         let units: Vec<[f32; LANES]> = (0..rotated.nrows() / LANES)
             .map(|group| std::array::from_fn(|lane| magnitude(group * LANES + lane) / most))
             .collect();
-        let mut tables = vec![[[0i16; LANES]; 32]; units.len() * bytes];
+        let halves = bytes.next_multiple_of(8) * 2;
+        let mut tables = vec![[[0i16; LANES]; 16]; units.len() * halves];
         for (at, table) in tables.iter_mut().enumerate() {
-            let (group, byte) = (at / bytes, at % bytes);
+            let (group, half) = (at / halves, at % halves);
+            if half >= 2 * bytes {
+                continue;
+            }
             let inverse = units[group].map(|unit| 1.0 / (unit + f32::MIN_POSITIVE));
-            for (half, sums) in table.chunks_exact_mut(16).enumerate() {
-                let first = byte * 8 + half * 4;
-                let terms: [[f32; LANES]; 4] = std::array::from_fn(|k| {
-                    let value = |lane| rotated[(group * LANES + lane, first + k)];
-                    std::array::from_fn(|lane| value(lane) * inverse[lane])
-                });
-                for (sums, exact) in sums.iter_mut().zip(signed_sums(&terms)) {
-                    *sums = exact.map(nearest);
-                }
+            let terms: [[f32; LANES]; 4] = std::array::from_fn(|k| {
+                let value = |lane| rotated[(group * LANES + lane, half * 4 + k)];
+                std::array::from_fn(|lane| value(lane) * inverse[lane])
+            });
+            for (sums, exact) in table.iter_mut().zip(signed_sums(&terms)) {
+                *sums = exact.map(nearest);
             }
         }
         Self {
@@ -111,21 +115,45 @@ impl pulp::NullaryFnOnce for Products<'_> {
             bytes,
         } = self.tables;
         let tokens = self.codes.chunks_exact((*bytes).max(1));
+        let tables = tables.as_chunks::<WORD>().0;
+        let words = bytes.div_ceil(8).max(1);
         for (code, out) in tokens.zip(self.out.chunks_exact_mut(units.len() * LANES)) {
-            let groups = tables.chunks_exact((*bytes).max(1)).zip(units);
+            let groups = tables.chunks_exact(words).zip(units);
             for ((tables, units), out) in groups.zip(out.as_chunks_mut::<LANES>().0) {
-                let mut sums = [0i16; LANES];
-                for (byte, table) in code.iter().zip(tables) {
-                    let low = &table[usize::from(byte & 15)];
-                    let high = &table[usize::from(byte >> 4) + 16];
-                    for i in 0..LANES {
-                        sums[i] = sums[i].wrapping_add(low[i].wrapping_add(high[i]));
-                    }
+                let mut sums = [[0i16; LANES]; 2];
+                let (full, rest) = code.as_chunks::<8>();
+                for (word, tables) in full.iter().zip(tables) {
+                    add(&mut sums, *word, tables);
                 }
+                if !rest.is_empty() {
+                    let mut word = [0; 8];
+                    word[..rest.len()].copy_from_slice(rest);
+                    add(&mut sums, word, &tables[full.len()]);
+                }
+                // On copies: writing through the reference keeps the loop from being vectorised.
+                let mut products = [0.0f32; LANES];
                 for i in 0..LANES {
-                    out[i] = f32::from(sums[i]) * units[i];
+                    products[i] = f32::from(sums[0][i].wrapping_add(sums[1][i])) * units[i];
                 }
+                *out = products;
             }
         }
     }
+}
+
+/// Adds the entries of eight bytes. Two sums, so that one addition does not wait for the other.
+#[inline(always)]
+fn add(sums: &mut [[i16; LANES]; 2], word: [u8; 8], tables: &[HalfByteTable; WORD]) {
+    let [mut low, mut high] = *sums;
+    for (byte, tables) in word.iter().zip(tables.as_chunks::<2>().0) {
+        let (l, h) = (
+            &tables[0][usize::from(byte & 15)],
+            &tables[1][usize::from(byte >> 4)],
+        );
+        for i in 0..LANES {
+            low[i] = low[i].wrapping_add(l[i]);
+            high[i] = high[i].wrapping_add(h[i]);
+        }
+    }
+    *sums = [low, high];
 }

@@ -46,11 +46,11 @@ const TRASH_PREFIX: &str = "trash-";
 pub struct EdgeOptions {
     /// Bytes that have to stay free on the file system; below that ingest is refused. Default: 64 MiB.
     pub reserve_bytes: u64,
-    /// Page cache of one collection's database in bytes. Default: 64 MiB.
+    /// Page cache of one collection's database in bytes. Default: 32 MiB.
     pub database_cache_bytes: usize,
-    /// Cache of decoded vectors and terms of one collection in bytes. Default: 64 MiB.
+    /// Cache of decoded vectors and terms of one collection in bytes. Default: 48 MiB.
     pub point_cache_bytes: u64,
-    /// Cache of decoded keys of one collection in bytes. Default: 128 MiB.
+    /// Cache of decoded keys of one collection in bytes. Default: 64 MiB.
     pub key_cache_bytes: u64,
     /// Passages from which on an HNSW index is built; below, dense search is exact. Default: 100,000
     /// (about 6 ms of CPU a search).
@@ -66,9 +66,9 @@ impl Default for EdgeOptions {
     fn default() -> Self {
         Self {
             reserve_bytes: 64 << 20,
-            database_cache_bytes: 64 << 20,
-            point_cache_bytes: 64 << 20,
-            key_cache_bytes: 128 << 20,
+            database_cache_bytes: 32 << 20,
+            point_cache_bytes: 48 << 20,
+            key_cache_bytes: 64 << 20,
             hnsw_from_points: 100_000,
             rebuild_unclean_below: 20_000,
             index_wait: Duration::from_secs(10),
@@ -166,9 +166,10 @@ impl EdgeStore {
     async fn settle(&self, name: &str, seq: u64) -> Result<(), StoreError> {
         let collection = self.inner.get(name)?;
         let mut progress = collection.shared.progress.subscribe();
-        let reached = progress.wait_for(|p| p.applied >= seq || p.failure.is_some());
+        let reached =
+            progress.wait_for(|p| p.applied >= seq || p.failure.is_some() || p.optimizing);
         match tokio::time::timeout(self.inner.options.index_wait, reached).await {
-            Ok(Ok(progress)) if progress.failure.is_none() => {}
+            Ok(Ok(progress)) if progress.applied >= seq => {}
             _ => tracing::warn!(
                 collection = name,
                 "documents are stored but not searchable yet"

@@ -187,9 +187,11 @@ impl Owner {
             tracing::warn!(collection, error, "could not {what} the search index");
         }
         let applied = self.applied;
-        self.shared
-            .progress
-            .send_replace(Progress { applied, failure });
+        self.shared.progress.send_replace(Progress {
+            applied,
+            failure,
+            optimizing: false,
+        });
         done.is_ok()
     }
 
@@ -248,7 +250,10 @@ impl Owner {
             && self.inserted_since_optimize > count / 10;
         if vacuum || large {
             let started = Instant::now();
-            let changed = self.shared.with_index(Index::optimize)?;
+            self.shared.progress.send_modify(|p| p.optimizing = large);
+            let done = self.shared.with_index(Index::optimize);
+            self.shared.progress.send_modify(|p| p.optimizing = false);
+            let changed = done?;
             self.removed_since_optimize = 0;
             self.inserted_since_optimize = 0;
             tracing::info!(
