@@ -75,7 +75,8 @@ impl Scored {
         let basis = self.model.lsi_for(&self.collection)?;
         let places: Vec<Vec<f32>> = self
             .survivors
-            .iter()
+            .par_iter()
+            .with_min_len(LEAST_SHARE)
             .map(|i| basis.vector(&self.candidates[*i].lex, &self.stats))
             .collect();
         Feedback::new(self.views.z.view(), &places)

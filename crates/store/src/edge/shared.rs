@@ -124,17 +124,25 @@ impl Shared {
             if n == 0 {
                 return Ok(Vec::new());
             }
-            let mut found = self.list(&snapshot, n, |limit| {
-                index.dense(&query.vector, limit, filter.as_ref())
-            })?;
-            if !query.sparse.is_empty() {
-                let lexical = self.list(&snapshot, n, |limit| {
+            let dense = || {
+                self.list(&snapshot, n, |limit| {
+                    index.dense(&query.vector, limit, filter.as_ref())
+                })
+            };
+            let lexical = || {
+                if query.sparse.is_empty() {
+                    return Ok(Vec::new());
+                }
+                self.list(&snapshot, n, |limit| {
                     let mut hits = index.lexical(&query.sparse, limit, filter.as_ref())?;
                     hits.retain(|(_, score)| *score > 0.0);
                     Ok(hits)
-                })?;
-                found.extend(lexical);
-            }
+                })
+            };
+            // Side by side where a core is idle.
+            let (dense, lexical) = rayon::join(dense, lexical);
+            let mut found = dense?;
+            found.extend(lexical?);
             found.sort_unstable_by(|a, b| a.at.cmp(&b.at));
             found.dedup_by(|a, b| a.at == b.at);
             Ok(found
