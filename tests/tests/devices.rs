@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 use moerag_checkpoint::CheckpointStore;
-use moerag_encoder::{EncodeOptions, Encoder};
+use moerag_encoder::{EncodeOptions, Encoder, LoadOptions, Precision};
 use moerag_model::{AttendInput, CollectionModel, DeviceKind, Routing};
 use moerag_tests::{encoder_dir, models, texts};
 use ndarray::Array2;
@@ -59,7 +59,12 @@ fn embeddings_agree_over_devices() {
     let texts: Vec<String> = texts::documents(4).into_iter().map(|d| d.text).collect();
     let mut reference: Option<Vec<Vec<f32>>> = None;
     for kind in [DeviceKind::Flex, DeviceKind::Ndarray, DeviceKind::Wgpu] {
-        let encoder = match Encoder::load(&dir, kind) {
+        let options = LoadOptions {
+            device: kind,
+            precision: Precision::F32,
+            threads: None,
+        };
+        let encoder = match Encoder::load_with(&dir, &options) {
             Ok(encoder) => encoder,
             Err(error) if kind == DeviceKind::Wgpu => {
                 println!("SKIPPED: the wgpu device: {error}");
