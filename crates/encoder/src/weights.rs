@@ -152,7 +152,7 @@ impl Tensors<'_> {
             .tensor(&format!("{}{name}", self.prefix))
             .map_err(|error| EncoderError::damaged(&self.path, error))?;
         let bytes = view.data();
-        Ok(match view.dtype() {
+        let values: Vec<f32> = match view.dtype() {
             Dtype::F16 => halves(bytes, |half| f16::from_le_bytes(half).to_f32()),
             Dtype::BF16 => halves(bytes, |half| bf16::from_le_bytes(half).to_f32()),
             Dtype::F64 => {
@@ -167,7 +167,15 @@ impl Tensors<'_> {
                 let (words, _) = bytes.as_chunks::<4>();
                 words.iter().map(|x| f32::from_le_bytes(*x)).collect()
             }
-        })
+        };
+        // Quantised, they would look like any other number.
+        if values.iter().any(|x| !x.is_finite()) {
+            return Err(EncoderError::NotFinite {
+                role: Role::default(),
+                path: self.path.clone(),
+            });
+        }
+        Ok(values)
     }
 }
 
