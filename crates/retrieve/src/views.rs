@@ -181,8 +181,9 @@ impl<'a> Views<'a> {
         raw
     }
 
-    /// How much each sentence of a passage has to do with the query, `[sentence_count]`, see
-    /// [`crate::sentence::scores`].
+    /// How much each sentence of a passage has to do with the query, `[sentence_count]`: the mean of the
+    /// cosine with the sentence vector and of the IDF-weighted MaxSim over the sentence's tokens, plus a
+    /// quarter of the IDF share of the query's terms found in it.
     pub fn sentence_scores<'p>(
         &self,
         q: &QueryFeatures,
