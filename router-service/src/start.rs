@@ -68,6 +68,7 @@ async fn load_encoder(config: &RouterConfig) -> anyhow::Result<Arc<Encoder>> {
         device: config.device,
         precision: config.precision,
         threads: None,
+        ..LoadOptions::default()
     };
     let loaded = tokio::task::spawn_blocking(move || Encoder::load_with(&dir, &options)).await;
     Ok(Arc::new(loaded.context("loading the encoder")??))

@@ -5,10 +5,13 @@ slow for all. Who is not measured waits and uses no CPU.
 
 import random
 
+from encoders import embedded_text, read_passages
+
 CLIENTS = (1, 4, 16, 64)
 TOP_K = 10
 WARM_UP = 20
 COLD_STARTS, COLD_QUERIES = 3, 21
+ENGINES = {"ours": ("int8", "f32", "plain_burn"), "a": ("torch",), "b": ("onnxruntime",)}
 FEW = 100  # Passages of the start that memory is compared with.
 SWAP_SECONDS, SWAP_QUERIES = 20, 200
 
@@ -78,6 +81,18 @@ class Measurements:
                 reply = system.ask("ingest", passages=str(sample))
                 found[system.key].append(reply["passages"] / reply["seconds"])
             self.say(f"ingest, round {number + 1} of {len(samples)}")
+        return found
+
+    def encode(self, samples):
+        """Passages per CPU second of the encoders alone, in batches: {engine: rounds}."""
+        pairs = [(system, engine) for system in self.systems for engine in ENGINES.get(system.key, ())]
+        found = {engine: [] for _, engine in pairs}
+        for number, sample in enumerate(samples):
+            texts = [embedded_text(passage) for passage in read_passages(sample)]
+            for system, engine in self.random.sample(pairs, len(pairs)):
+                reply = system.ask("encode", texts=texts, kind="passage", engine=engine)
+                found[engine].append({"per_s": len(texts) / reply["seconds"], "per_cpu_s": len(texts) / reply["cpu_s"]})
+            self.say(f"encoding, round {number + 1} of {len(samples)}")
         return found
 
     def cold(self):

@@ -7,6 +7,7 @@ open        {"passages", "work"}                 index of a corpus; work/embeddi
 ingest      {"passages"}                         encodes and indexes a sample and throws it away
 latency     {"queries", "top_k"}                 one query after the other: encode, search, fuse, fetch the texts
 throughput  {"queries", "clients", "top_k"}      many clients before as many workers as cores
+encode      {"texts"}                            the encoder alone, in batches
 resources   {}                                   CPU time and memory of all its processes
 close       {"discard"}                          ends; discard: also what a server keeps
 """
@@ -101,6 +102,11 @@ class Peer:
         self.pool = self.pool or Pool(serve, self.options, *self.corpus)
         return self.pool.throughput(queries, clients, top_k)
 
+    def encode(self, texts, **_):
+        started, cpu = time.perf_counter(), time.process_time()
+        self.engine.encoder.passages(texts)
+        return {"seconds": time.perf_counter() - started, "cpu_s": time.process_time() - cpu}
+
     def resources(self):
         return usage([os.getpid(), *(self.pool.pids() if self.pool else [])])
 
@@ -141,7 +147,7 @@ def main():
         arguments = json.loads(line)
         command = arguments.pop("cmd")
         try:
-            if command not in ("open", "ingest", "latency", "throughput", "resources", "close"):
+            if command not in ("open", "ingest", "latency", "throughput", "encode", "resources", "close"):
                 raise ValueError(f"unknown command {command}")
             reply = getattr(peer, command)(**arguments)
         except Exception as failure:  # Whatever it is, the other end has to hear of it.

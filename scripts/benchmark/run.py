@@ -70,6 +70,8 @@ def perform(options, setup, systems, found):
         found["latency"] = measured.latency(size.rounds, size.queries // size.rounds)
     if "throughput" in options.tasks:
         found["throughput"] = measured.throughput(size.throughput_rounds, size.throughput_queries)
+    if "encode" in options.tasks:
+        found["encode"] = measured.encode(setup.samples)
     if "ingest" in options.tasks:
         found["ingest"] = measured.ingest(setup.samples)
     if "swap" in options.tasks:
@@ -143,6 +145,7 @@ def run(options):
         "systems": {key: {"versions": reply["versions"], "figures": summary.figures(key, found)} for key, reply in found["opened"].items()},
         "bars": summary.bars(found),
         "training": found["training"],
+        "encoding": summary.encoding(found),
         "swap": found["swap"],
         "notes": list(notes(options, threads, found, load, failure)),
         "failure": failure,

@@ -7,7 +7,7 @@ import argparse
 import dataclasses
 import pathlib
 
-TASKS = ("latency", "throughput", "ingest", "train", "swap", "cold")
+TASKS = ("latency", "throughput", "encode", "ingest", "train", "swap", "cold")
 
 
 @dataclasses.dataclass

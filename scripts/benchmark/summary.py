@@ -14,7 +14,9 @@ BARS = [
     ("p99 / p50, one client", "ours", "tail", "<=", 3.0),
     ("throughput, 16 clients / peer a", "a", "throughput", ">=", 3.0),
     ("throughput, 16 clients / peer b", "b", "throughput", ">=", 1.5),
+    ("passages per CPU second, 8 bits / plain burn-flex", "plain_burn", "encoding", ">=", 1.5),
 ]
+ENGINES = {"int8": "ours, 8 bits", "f32": "ours, f32", "plain_burn": "plain burn-flex", "onnxruntime": "b onnxruntime", "torch": "a torch"}
 ROWS = [
     ("one client: p50, ms", "p50_ms"),
     ("one client: p99, ms", "p99_ms"),
@@ -78,6 +80,9 @@ def per_round(found, key, what):
     if what == "throughput":
         pairs = zip(throughput.get("ours", {}).get(16, []), throughput.get(key, {}).get(16, []))
         return [mine["per_s"] / other["per_s"] for mine, other in pairs]
+    if what == "encoding":
+        rounds = found.get("encode", {})
+        return [mine["per_cpu_s"] / other["per_cpu_s"] for mine, other in zip(rounds.get("int8", []), rounds.get(key, []))]
     if what == "tail":
         times = pooled(latency.get("ours", []), "ms")
         return [quantile(times, 0.99) / statistics.median(times)] if times else []
@@ -96,6 +101,14 @@ def bars(found):
             result.append({"bar": name, "ratio": figure, "least": min(ratios), "most": max(ratios),
                            "limit": f"{sense} {limit}", "holds": holds})
     return result
+
+
+def encoding(found):
+    """The table of encoders: passages a second and per CPU second, and our ratio to each."""
+    return [{"engine": ENGINES[engine], "per_s": statistics.median(one["per_s"] for one in rounds),
+             "per_cpu_s": statistics.median(one["per_cpu_s"] for one in rounds),
+             "ratio": statistics.median(per_round(found, engine, "encoding"))}
+            for engine, rounds in found.get("encode", {}).items() if rounds and found["encode"].get("int8")]
 
 
 def stages(found):
@@ -134,6 +147,9 @@ def markdown(report):
     rows = [[title, *(number(report["systems"][key]["figures"].get(field)) for key in keys)] for title, field in ROWS]
     if rows := [row for row in rows if any(row[1:])]:
         parts.append(grid(["", *(LABELS[key] for key in keys)], rows))
+    if report["encoding"]:
+        rows = [[one["engine"], *(number(one[field]) for field in ("per_s", "per_cpu_s", "ratio"))] for one in report["encoding"]]
+        parts.append(grid(["encoding in batches", "passages/s", "per CPU second", "8 bits / this"], rows))
     if report["training"]:
         rows = [[LABELS[one["system"]], f"{one['passages']:,}", number(one["ingest_s"]), number(one["seconds"]),
                  ", ".join(f"{stage} {number(seconds)}" for stage, seconds in one["steps"])] for one in report["training"]]

@@ -63,6 +63,7 @@ fn embeddings_agree_over_devices() {
             device: kind,
             precision: Precision::F32,
             threads: None,
+            ..LoadOptions::default()
         };
         let encoder = match Encoder::load_with(&dir, &options) {
             Ok(encoder) => encoder,

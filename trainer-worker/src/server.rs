@@ -43,6 +43,7 @@ pub async fn start(config: WorkerConfig, shutdown: Shutdown) -> anyhow::Result<R
         device: config.device,
         precision: config.precision,
         threads: None,
+        ..LoadOptions::default()
     };
     let load = move || Encoder::load_with(&directory, &options);
     let encoder = tokio::task::spawn_blocking(load).await??;

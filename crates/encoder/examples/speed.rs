@@ -21,6 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             device,
             precision,
             threads: Some(threads),
+            ..LoadOptions::default()
         };
         let encoder = Encoder::load_with(&default_dir()?, &options)?;
         writeln!(

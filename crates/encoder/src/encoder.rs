@@ -34,6 +34,9 @@ pub struct LoadOptions {
     pub precision: Precision,
     /// Threads for bulk work; as many as cores when `None`.
     pub threads: Option<usize>,
+    /// Whether burn computes everything itself in `f32`, without our kernels for GELU and softmax: what
+    /// these are compared with in docs/speed.md.
+    pub plain_burn: bool,
 }
 
 /// One finished batch: each text's place in the request, with its encoding.
@@ -87,7 +90,7 @@ impl Encoder {
         if device == DeviceKind::Ndarray && std::env::var_os("MATMUL_NUM_THREADS").is_none() {
             tracing::warn!("set MATMUL_NUM_THREADS=1 for ndarray: its products spin otherwise");
         }
-        let network = Arc::new(Network::load(dir, device, options.precision)?);
+        let network = Arc::new(Network::load(dir, options)?);
         let threads = options.threads.map_or_else(
             || std::thread::available_parallelism().map_or(1, usize::from),
             |threads| threads.max(1),

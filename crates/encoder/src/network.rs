@@ -5,14 +5,14 @@ use std::path::Path;
 use burn::tensor::Tensor;
 
 use crate::batch::{Budget, Item};
-use crate::bert::{Bert, PaddedBatch};
+use crate::bert::{Bert, Elementwise, PaddedBatch};
 use crate::config::{BertShape, EncoderConfig, Pooling};
 use crate::device::DeviceKind;
+use crate::encoder::LoadOptions;
 use crate::encoding::Encoding;
 use crate::error::{EncoderError, Role};
 use crate::host::HostBert;
 use crate::kernels::compute;
-use crate::precision::Precision;
 use crate::space::EmbeddingSpaceId;
 use crate::tokenize::TextTokenizer;
 use crate::weights::{WEIGHTS_FILE, Weights};
@@ -24,6 +24,7 @@ pub(crate) struct Network {
     pub(crate) tokenizer: TextTokenizer,
     pub(crate) space: EmbeddingSpaceId,
     pub(crate) device: DeviceKind,
+    elementwise: Elementwise,
     body: Body,
 }
 
@@ -54,12 +55,11 @@ pub(crate) struct Wanted {
 }
 
 impl Network {
-    pub(crate) fn load(
-        dir: &Path,
-        device: DeviceKind,
-        precision: Precision,
-    ) -> Result<Self, EncoderError> {
-        let int8 = precision.is_int8_on(device)?;
+    pub(crate) fn load(dir: &Path, options: &LoadOptions) -> Result<Self, EncoderError> {
+        let LoadOptions {
+            device, precision, ..
+        } = *options;
+        let int8 = !options.plain_burn && precision.is_int8_on(device)?;
         let config = EncoderConfig::read(dir)?;
         let (tokenizer, tokenizer_bytes) = TextTokenizer::read(dir, config.bert.vocab_size)?;
         let weights = Weights::read(dir, &config.bert)?;
@@ -78,6 +78,11 @@ impl Network {
             tokenizer,
             space,
             device,
+            elementwise: if options.plain_burn {
+                Elementwise::Device
+            } else {
+                device.into()
+            },
             body,
         };
         network.probe(dir)?;
@@ -195,7 +200,7 @@ impl Network {
             lengths: &padded_lengths,
             seq,
         };
-        let output = bert.forward(input, self.device.into(), wanted.cls_layers)?;
+        let output = bert.forward(input, self.elementwise, wanted.cls_layers)?;
         Ok(States {
             hidden: read(output.hidden)?,
             starts: (0..batch.len()).map(|row| row * seq).collect(),

@@ -57,6 +57,7 @@ fn load_in(device: DeviceKind, precision: Precision) -> Encoder {
         device,
         precision,
         threads: None,
+        ..LoadOptions::default()
     };
     Encoder::load_with(&default_dir().unwrap(), &options).unwrap_or_else(|error| panic!("{error}"))
 }

@@ -106,6 +106,7 @@ pub async fn run(
         device: options.device,
         precision: options.precision,
         threads: None,
+        ..LoadOptions::default()
     };
     let encoder = tokio::task::spawn_blocking(move || Encoder::load_with(&dir, &load))
         .await

@@ -2,15 +2,15 @@
 //!
 //! Token states are rotated by a fixed random rotation and stored as sign bits (48 bytes a token for
 //! 384 dimensions, RECIPE.md "Storage of the token table") or, to measure what that costs, as `f16`.
-//! Norms of smoothed states and of window means are stored exactly, because norms of sign-coded
-//! states are biased: coding noise adds to them.
+//! Norms of smoothed states and of window means are stored beside them, because norms of sign-coded
+//! states are biased: coding noise adds to them. Sentence vectors take half a byte a dimension.
 
 use ndarray::{ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::TokenCodec;
 use crate::error::RetrieveError;
-use crate::linalg::{dot, norm};
+use crate::linalg::norm;
 
 /// Tokens of one window of the `sctx` view.
 pub const WINDOW: usize = 32;
@@ -59,7 +59,7 @@ pub struct KeySpec {
 impl Default for KeySpec {
     fn default() -> Self {
         Self {
-            version: 1,
+            version: 2,
             dims: 384,
             code: TokenCode::Sign1,
             rotation_seed: 0,
@@ -68,7 +68,7 @@ impl Default for KeySpec {
 }
 
 impl KeySpec {
-    /// Short name, for example `k1-d384-sign1-r0`.
+    /// Short name, for example `k2-d384-sign1-r0`.
     pub fn id(&self) -> String {
         let code = match self.code {
             TokenCode::Sign1 => "sign1",
@@ -92,22 +92,24 @@ pub struct KeyBlock {
     /// Wordpiece ids, `[seq]`.
     pub token_ids: Vec<u32>,
     /// Rotated token states, `[seq * bytes_per_token]`.
-    #[serde(with = "packed")]
+    #[serde(with = "crate::packed")]
     pub codes: Vec<u8>,
-    /// Norm of `t_j + .7 t_(j-1) + .7 t_(j+1)` in units of `2.4 / 65535`, `[seq]`.
-    #[serde(with = "packed")]
-    pub smooth_norms: Vec<u16>,
+    /// Norm of `t_j + .7 t_(j-1) + .7 t_(j+1)` in units of `2.4 / 255`, `[seq]`. A step is a tenth of
+    /// the error that sign codes give a product.
+    #[serde(with = "crate::packed")]
+    pub smooth_norms: Vec<u8>,
     /// Norm of the mean state of each window in units of `1 / 65535`, `[n_windows(seq)]`.
-    #[serde(with = "packed")]
+    #[serde(with = "crate::packed")]
     pub window_norms: Vec<u16>,
     /// Norm of the mean of all token states; 0 without tokens.
     pub mean_norm: f32,
     /// Token range of each sentence; a sentence that the encoder did not see has an empty one.
     pub sentence_tokens: Vec<(u16, u16)>,
-    /// Unit sentence vectors, encoded alone as `title: sentence`, `[n_sentences, d]`, at most
-    /// [`crate::MAX_SENTENCES`] of them.
-    #[serde(with = "packed")]
-    pub sentence_codes: Vec<i8>,
+    /// Unit sentence vectors, encoded alone as `title: sentence`, `[n_sentences, ceil(d / 2)]`, at most
+    /// [`crate::MAX_SENTENCES`] of them. Half a byte a dimension, value plus 8: the first
+    /// half of the dimensions in the lower bits, the second in the upper ones.
+    #[serde(with = "crate::packed")]
+    pub sentence_codes: Vec<u8>,
     /// Value of one step of `sentence_codes`, `[n_sentences]`.
     pub sentence_scales: Vec<f32>,
 }
@@ -129,7 +131,7 @@ impl KeyBlock {
             token_ids: token_ids.to_vec(),
             codes: codec.encode(states),
             smooth_norms: smooth_norms(states)
-                .map(|n| (n / SMOOTH_NORM_MAX * 65535.0).round() as u16)
+                .map(|n| (n / SMOOTH_NORM_MAX * 255.0).round() as u8)
                 .collect(),
             window_norms: window_norms(states)
                 .map(|n| (n * 65535.0).round() as u16)
@@ -156,7 +158,7 @@ impl KeyBlock {
             (
                 "sentence_codes",
                 self.sentence_codes.len(),
-                self.sentence_scales.len() * usize::from(spec.dims),
+                self.sentence_scales.len() * sentence_bytes(usize::from(spec.dims)),
             ),
         ];
         match checks
@@ -175,7 +177,7 @@ impl KeyBlock {
 
     /// Norm of the smoothed state of token `j`.
     pub(crate) fn smooth_norm(&self, j: usize) -> f32 {
-        f32::from(self.smooth_norms[j]) * (SMOOTH_NORM_MAX / 65535.0)
+        f32::from(self.smooth_norms[j]) * (SMOOTH_NORM_MAX / 255.0)
     }
 
     /// Norm of the mean state of window `w`.
@@ -227,105 +229,99 @@ fn window_norms(states: ArrayView2<'_, f32>) -> impl Iterator<Item = f32> + '_ {
     })
 }
 
-/// `int8` codes with one scale per vector: `x = code * scale`.
-fn quantise(vectors: &[impl AsRef<[f32]>]) -> (Vec<i8>, Vec<f32>) {
+/// Largest magnitude of a sentence code.
+const SENTENCE_CODE_MAX: f32 = 7.0;
+/// What is added to a sentence code to make it half a byte.
+const SENTENCE_CODE_ZERO: f32 = 8.0;
+
+/// Bytes of a coded sentence vector of `dims` dimensions.
+pub fn sentence_bytes(dims: usize) -> usize {
+    dims.div_ceil(2)
+}
+
+/// Codes of half a byte with one scale per vector: `x = (code - 8) * scale`.
+fn quantise(vectors: &[impl AsRef<[f32]>]) -> (Vec<u8>, Vec<f32>) {
     let mut codes = Vec::new();
     let mut scales = Vec::with_capacity(vectors.len());
     for vector in vectors {
         let vector = vector.as_ref();
         let max = vector.iter().fold(0.0f32, |m, x| m.max(x.abs()));
-        let scale = max / 127.0;
+        let scale = max / SENTENCE_CODE_MAX;
         let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-        codes.extend(vector.iter().map(|x| (x * inverse).round() as i8));
+        let code = |x: &f32| (x * inverse + SENTENCE_CODE_ZERO).round() as u8;
+        let (low, high) = vector.split_at(sentence_bytes(vector.len()));
+        let high = high.iter().map(code).chain([SENTENCE_CODE_ZERO as u8]);
+        codes.extend(low.iter().zip(high).map(|(l, h)| code(l) | h << 4));
         scales.push(scale);
     }
     (codes, scales)
 }
 
-/// Cosine of `query` with the sentence vector that starts at `codes`.
-pub(crate) fn sentence_cosine(
-    codes: &[i8],
-    scale: f32,
-    query: &[f32],
-    buffer: &mut Vec<f32>,
-) -> f32 {
-    buffer.clear();
-    buffer.extend(codes.iter().map(|c| f32::from(*c)));
-    dot(buffer, query) * scale
+/// Cosine of `query`, `[d]`, with a coded sentence vector.
+pub(crate) fn sentence_cosine(codes: &[u8], scale: f32, query: &[f32]) -> f32 {
+    let (low, high) = query.split_at(codes.len().min(query.len()));
+    pulp::Arch::new().dispatch(SentenceProduct { codes, low, high }) * scale
 }
 
-/// Numeric vectors as one little-endian byte string: a sequence of numbers costs serde a call each.
-mod packed {
-    use std::fmt;
-    use std::marker::PhantomData;
+/// Product of codes with the two halves of a query, compiled for the widest registers of this
+/// processor.
+struct SentenceProduct<'a> {
+    codes: &'a [u8],
+    low: &'a [f32],
+    high: &'a [f32],
+}
 
-    use serde::de::{Error, SeqAccess, Visitor};
-    use serde::{Deserializer, Serializer};
+impl pulp::NullaryFnOnce for SentenceProduct<'_> {
+    type Output = f32;
 
-    /// A number with a little-endian form of fixed size.
-    pub(super) trait Number: Sized + Copy {
-        const SIZE: usize;
-        fn put(self, out: &mut Vec<u8>);
-        fn get(bytes: &[u8]) -> Self;
-    }
-
-    macro_rules! number {
-        ($($t:ty),*) => {$(
-            impl Number for $t {
-                const SIZE: usize = size_of::<$t>();
-                #[inline(always)]
-                fn put(self, out: &mut Vec<u8>) {
-                    out.extend_from_slice(&self.to_le_bytes());
-                }
-                // One call a byte otherwise: two thirds of the time that the views took.
-                #[inline(always)]
-                fn get(bytes: &[u8]) -> Self {
-                    let mut array = [0u8; size_of::<$t>()];
-                    array.copy_from_slice(bytes);
-                    <$t>::from_le_bytes(array)
-                }
+    #[inline(always)]
+    fn call(self) -> f32 {
+        let value = |half: u8| f32::from(half) - SENTENCE_CODE_ZERO;
+        let codes = self.codes.as_chunks::<16>().0;
+        let (low, high) = (self.low.as_chunks::<16>().0, self.high.as_chunks::<16>().0);
+        let mut sums = [0.0f32; 16];
+        for ((codes, low), high) in codes.iter().zip(low).zip(high) {
+            for i in 0..16 {
+                sums[i] += value(codes[i] & 15) * low[i] + value(codes[i] >> 4) * high[i];
             }
-        )*};
-    }
-    number!(u8, i8, u16);
-
-    pub(super) fn serialize<T: Number, S: Serializer>(
-        values: &[T],
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
-        let mut bytes = Vec::with_capacity(values.len() * T::SIZE);
-        values.iter().for_each(|v| v.put(&mut bytes));
-        to.serialize_bytes(&bytes)
-    }
-
-    pub(super) fn deserialize<'de, T: Number, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Vec<T>, D::Error> {
-        from.deserialize_bytes(Bytes(PhantomData))
-    }
-
-    struct Bytes<T>(PhantomData<T>);
-
-    impl<'de, T: Number> Visitor<'de> for Bytes<T> {
-        type Value = Vec<T>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "bytes of {}-byte numbers", T::SIZE)
         }
+        // Where the second half is a dimension shorter, its last chunk is among the rest.
+        let done = 16 * high.len().min(low.len());
+        let rest = |half: &[f32], shift: u8| -> f32 {
+            let codes = self.codes.iter().skip(done);
+            codes
+                .zip(half.iter().skip(done))
+                .map(|(c, q)| value(c >> shift & 15) * q)
+                .sum()
+        };
+        sums.iter().sum::<f32>() + rest(self.low, 0) + rest(self.high, 4)
+    }
+}
 
-        fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<T>, E> {
-            if !bytes.len().is_multiple_of(T::SIZE) {
-                return Err(E::invalid_length(bytes.len(), &self));
-            }
-            Ok(bytes.chunks_exact(T::SIZE).map(T::get).collect())
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
-            let mut bytes = Vec::new();
-            while let Some(byte) = seq.next_element::<u8>()? {
-                bytes.push(byte);
+    #[test]
+    fn coded_sentences_keep_their_cosines() {
+        for dims in [1, 2, 31, 32, 33, 384] {
+            let wave = |phase: f32| {
+                let mut v: Vec<f32> = (0..dims).map(|i| (i as f32 * 0.7 + phase).sin()).collect();
+                crate::linalg::normalise(&mut v);
+                v
+            };
+            let (query, sentences) = (wave(0.3), [wave(0.9), wave(2.5), vec![0.0; dims]]);
+            let (codes, scales) = quantise(&sentences);
+            let bytes = sentence_bytes(dims);
+            assert_eq!((codes.len(), scales.len()), (3 * bytes, 3));
+            for ((codes, scale), exact) in codes.chunks_exact(bytes).zip(&scales).zip(&sentences) {
+                let found = sentence_cosine(codes, *scale, &query);
+                let exact: f32 = exact.iter().zip(&query).map(|(x, q)| x * q).sum();
+                assert!(
+                    (found - exact).abs() < 0.1 / (dims as f32).sqrt() + 1e-6,
+                    "{dims}: {found} {exact}"
+                );
             }
-            self.visit_bytes(&bytes)
         }
     }
 }

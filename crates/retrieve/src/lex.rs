@@ -20,6 +20,7 @@ pub struct LexBlock {
     /// The first terms belong to the title.
     pub title_terms: u32,
     /// Term ids in order.
+    #[serde(with = "crate::packed")]
     pub terms: Vec<u32>,
     /// Exclusive end of each sentence in `terms`, ascending; the first starts at `title_terms`.
     pub sentence_ends: Vec<u32>,
@@ -158,6 +159,25 @@ impl LexQuery {
         if self.terms.is_empty() {
             return LexScores::default();
         }
+        let mut scores = self.whole(lex, mask);
+        let share = 1.0 / (self.total + 1e-6);
+        scores.cov *= share;
+        scores.scov = self.best_sentence(lex, mask) * share;
+        let found = self.bigram_found.iter().filter(|f| **f).count();
+        scores.big = found as f32 / self.bigrams.len().max(1) as f32;
+        scores
+    }
+
+    /// The `bm25` of [`LexQuery::score`] alone: all that pruning needs.
+    pub fn bm25(&mut self, lex: &LexBlock) -> f32 {
+        if self.terms.is_empty() {
+            return 0.0;
+        }
+        self.whole(lex, None).bm25
+    }
+
+    /// `bm25`, and the idf of the terms found as `cov`.
+    fn whole(&mut self, lex: &LexBlock, mask: Option<&GoldMask>) -> LexScores {
         let length = self.count(lex, mask);
         let mut scores = LexScores::default();
         let saturation = K1 * (1.0 - B + B * length.max(1) as f32 / self.avg_len);
@@ -169,11 +189,6 @@ impl LexQuery {
                 scores.cov += idf;
             }
         }
-        let share = 1.0 / (self.total + 1e-6);
-        scores.cov *= share;
-        scores.scov = self.best_sentence(lex, mask) * share;
-        let found = self.bigram_found.iter().filter(|f| **f).count();
-        scores.big = found as f32 / self.bigrams.len().max(1) as f32;
         scores
     }
 

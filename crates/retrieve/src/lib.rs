@@ -16,6 +16,7 @@ pub mod lex;
 pub mod linalg;
 pub mod lsi;
 pub mod mask;
+mod packed;
 pub mod passage;
 pub mod prune;
 pub mod query;

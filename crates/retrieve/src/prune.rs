@@ -41,7 +41,7 @@ pub fn prune(
     let mut raw = Array2::zeros((n, 2));
     for (candidate, mut row) in candidates.iter().zip(raw.rows_mut()) {
         row[0] = dot(&q.vector, candidate.vector);
-        row[1] = lex.score(candidate.lex, None).bm25;
+        row[1] = lex.bm25(candidate.lex);
     }
     let z = ViewMatrix::new(raw).z;
     let score = |i: usize| {

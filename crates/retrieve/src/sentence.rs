@@ -1,7 +1,7 @@
 //! Scores of the sentences of one passage, for the sentence weights of a reply.
 
 use crate::codec::TokenCodec;
-use crate::keys::sentence_cosine;
+use crate::keys::{sentence_bytes, sentence_cosine};
 use crate::lex::LexQuery;
 use crate::passage::FeaturesRef;
 use crate::query::QueryFeatures;
@@ -24,12 +24,11 @@ pub(crate) fn scores(
     let coverage = LexQuery::new(&q.terms, stats).sentence_coverage(passage.lex);
     let tokens = tokens.range_scores(passage.keys);
     let keys = passage.keys;
-    let mut buffer = Vec::new();
     let cosines: Vec<f32> = keys
         .sentence_codes
-        .chunks_exact(codec.dims().max(1))
+        .chunks_exact(sentence_bytes(codec.dims()).max(1))
         .zip(&keys.sentence_scales)
-        .map(|(codes, scale)| sentence_cosine(codes, *scale, &q.vector, &mut buffer))
+        .map(|(codes, scale)| sentence_cosine(codes, *scale, &q.vector))
         .collect();
     coverage
         .into_iter()

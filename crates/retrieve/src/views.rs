@@ -4,7 +4,7 @@ use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::TokenCodec;
-use crate::keys::{KeyBlock, KeySpec, sentence_cosine};
+use crate::keys::{KeyBlock, KeySpec, sentence_bytes, sentence_cosine};
 use crate::lex::LexQuery;
 use crate::linalg::dot;
 use crate::mask::GoldMask;
@@ -205,7 +205,6 @@ struct Scorer<'a> {
     lex: LexQuery,
     tokens: TokenQuery<'a>,
     centred: Vec<f32>,
-    sentence: Vec<f32>,
 }
 
 impl<'a> Scorer<'a> {
@@ -226,7 +225,6 @@ impl<'a> Scorer<'a> {
             lex: LexQuery::new(&q.terms, views.stats),
             tokens: TokenQuery::new(views.codec, tokens),
             centred: Vec::new(),
-            sentence: Vec::new(),
         }
     }
 
@@ -265,8 +263,10 @@ impl<'a> Scorer<'a> {
         scores.map(|s| if s.is_finite() { s } else { 0.0 })
     }
 
-    fn best_sentence(&mut self, keys: &KeyBlock, mask: Option<&GoldMask>) -> Option<f32> {
-        let codes = keys.sentence_codes.chunks_exact(self.codec.dims().max(1));
+    fn best_sentence(&self, keys: &KeyBlock, mask: Option<&GoldMask>) -> Option<f32> {
+        let codes = keys
+            .sentence_codes
+            .chunks_exact(sentence_bytes(self.codec.dims()).max(1));
         let mut best = None;
         for (s, (codes, scale)) in codes
             .zip(&keys.sentence_scales)
@@ -276,7 +276,7 @@ impl<'a> Scorer<'a> {
             if mask.is_some_and(|m| m.cut_sentences.contains(&s)) {
                 continue;
             }
-            let cosine = sentence_cosine(codes, *scale, self.query, &mut self.sentence);
+            let cosine = sentence_cosine(codes, *scale, self.query);
             best = Some(best.map_or(cosine, |b: f32| b.max(cosine)));
         }
         best

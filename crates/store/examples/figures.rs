@@ -64,7 +64,7 @@ fn document(rng: &mut ChaCha8Rng, spec: &CollectionSpec, number: usize) -> Docum
                     window_norms: vec![1; window_count(TOKENS)],
                     mean_norm: 0.5,
                     sentence_tokens: vec![(0, 20); 8],
-                    sentence_codes: vec![1; 8 * dim],
+                    sentence_codes: vec![1; 4 * dim],
                     sentence_scales: vec![0.01; 8],
                 },
             },

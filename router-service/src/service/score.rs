@@ -89,7 +89,7 @@ impl Scored {
             .iter()
             .map(|candidate| {
                 let dense = dot(&self.query.vector, &candidate.vector);
-                (dense, lexical.score(&candidate.lex, None).bm25)
+                (dense, lexical.bm25(&candidate.lex))
             })
             .collect()
     }

@@ -78,7 +78,7 @@ impl Default for TrainConfig {
             synthetic_queries: 2400,
             held_out_share: 0.1,
             min_queries: 30,
-            max_passages: 60_000,
+            max_passages: 20_000,
             device: DeviceKind::default(),
             candidates_per_list: views.candidates_per_list,
             prune_to: views.prune_to.unwrap_or(0),

@@ -1,38 +1,45 @@
 //! The encoder alone, in this process: what of a query's time is not retrieval.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use moerag_encoder::{DeviceKind, EncodeOptions, Encoder};
+use moerag_encoder::{EncodeOptions, Encoder, LoadOptions, Precision};
 use serde_json::{Value, json};
 
 use super::Session;
-use super::protocol::Kind;
+use super::protocol::{Engine, Kind};
+use crate::proc;
 
 impl Session {
     /// Times of queries one by one, or of passages as one call.
-    pub(super) async fn encode(&mut self, texts: Vec<String>, kind: Kind) -> Result<Value> {
+    pub(super) async fn encode(
+        &mut self,
+        texts: Vec<String>,
+        kind: Kind,
+        engine: Engine,
+    ) -> Result<Value> {
         match kind {
             Kind::Query => Ok(json!({ "ms": self.encode_queries(texts).await? })),
             Kind::Passage => {
-                let encoder = self.encoder().await?;
-                let seconds = blocking(move || {
+                let encoder = self.encoder(engine).await?;
+                blocking(move || {
                     encoder.encode(&texts[..texts.len().min(1)], &EncodeOptions::passage())?;
-                    let started = Instant::now();
+                    let cpu_s =
+                        || Ok::<_, anyhow::Error>(proc::resources(std::process::id())?.cpu_s);
+                    let (started, before) = (Instant::now(), cpu_s()?);
                     encoder.encode(&texts, &EncodeOptions::passage())?;
-                    Ok(started.elapsed().as_secs_f64())
+                    let seconds = started.elapsed().as_secs_f64();
+                    Ok(json!({ "seconds": seconds, "cpu_s": cpu_s()? - before }))
                 })
-                .await?;
-                Ok(json!({ "seconds": seconds }))
+                .await
             }
         }
     }
 
     /// Milliseconds of each query, encoded one by one as the router does it.
     pub(super) async fn encode_queries(&mut self, queries: Vec<String>) -> Result<Vec<f64>> {
-        let encoder = self.encoder().await?;
+        let encoder = self.encoder(Engine::Int8).await?;
         blocking(move || {
             let encode = |query: &String| -> Result<f64> {
                 let started = Instant::now();
@@ -46,19 +53,24 @@ impl Session {
         .await
     }
 
-    async fn encoder(&mut self) -> Result<Arc<Encoder>> {
-        if let Some(encoder) = &self.encoder {
+    async fn encoder(&mut self, engine: Engine) -> Result<Arc<Encoder>> {
+        if let Some(encoder) = self.encoders.get(&engine) {
             return Ok(Arc::clone(encoder));
         }
         let dir = self.encoder_dir()?;
-        let encoder = Arc::new(blocking(move || load(&dir)).await?);
-        self.encoder = Some(Arc::clone(&encoder));
+        let options = LoadOptions {
+            precision: match engine {
+                Engine::Int8 => Precision::Int8,
+                Engine::F32 | Engine::PlainBurn => Precision::F32,
+            },
+            plain_burn: engine == Engine::PlainBurn,
+            ..LoadOptions::default()
+        };
+        let load = move || Ok(Encoder::load_with(&dir, &options)?);
+        let encoder = Arc::new(blocking(load).await?);
+        self.encoders.insert(engine, Arc::clone(&encoder));
         Ok(encoder)
     }
-}
-
-fn load(dir: &Path) -> Result<Encoder> {
-    Ok(Encoder::load(dir, DeviceKind::Flex)?)
 }
 
 async fn blocking<T: Send + 'static>(

@@ -10,6 +10,7 @@ mod protocol;
 mod swap;
 mod train;
 
+use std::collections::HashMap;
 use std::io::BufRead;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tonic::transport::Channel;
 
-use self::protocol::Command;
+use self::protocol::{Command, Engine};
 use crate::args::Drive;
 use crate::connect::{MAX_MESSAGE_BYTES, connect};
 use crate::proc;
@@ -38,7 +39,7 @@ pub(crate) fn run(runtime: &Runtime, args: Drive) -> Result<()> {
     let mut session = Session {
         args,
         router,
-        encoder: None,
+        encoders: HashMap::new(),
     };
     for line in std::io::stdin().lock().lines() {
         let line = line.context("reading standard input")?;
@@ -67,7 +68,7 @@ struct Session {
     args: Drive,
     router: Channel,
     /// Loaded when it is first needed: a load generator should not take memory from what it measures.
-    encoder: Option<Arc<Encoder>>,
+    encoders: HashMap<Engine, Arc<Encoder>>,
 }
 
 impl Session {
@@ -81,7 +82,11 @@ impl Session {
                 clients,
                 top_k,
             } => self.throughput(queries, clients, top_k).await,
-            Command::Encode { texts, kind } => self.encode(texts, kind).await,
+            Command::Encode {
+                texts,
+                kind,
+                engine,
+            } => self.encode(texts, kind, engine).await,
             Command::Train => self.train().await,
             Command::Swap { queries, seconds } => self.swap(queries, seconds).await,
             Command::Resources => self.resources(),

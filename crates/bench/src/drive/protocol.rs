@@ -36,6 +36,8 @@ pub(super) enum Command {
         texts: Vec<String>,
         #[serde(default)]
         kind: Kind,
+        #[serde(default)]
+        engine: Engine,
     },
     /// Trains and waits until the result serves.
     Train,
@@ -58,6 +60,19 @@ pub(super) enum Kind {
     #[default]
     Query,
     Passage,
+}
+
+/// How the encoder computes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Engine {
+    /// As the services do: 8 bits.
+    #[default]
+    Int8,
+    /// In burn on flex with our kernels for GELU and softmax.
+    F32,
+    /// In burn on flex alone.
+    PlainBurn,
 }
 
 fn ten() -> u32 {
@@ -91,6 +106,7 @@ mod tests {
             encode,
             Command::Encode {
                 kind: Kind::Passage,
+                engine: Engine::Int8,
                 ..
             }
         ));

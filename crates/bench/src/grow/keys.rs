@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use moerag_encoder::RECIPE_MAX_TOKENS;
-use moerag_retrieve::keys::{window_count, window_range};
+use moerag_retrieve::keys::{sentence_bytes, window_count, window_range};
 use moerag_retrieve::linalg::norm;
 use moerag_retrieve::{KeyBlock, KeySpec, MAX_SENTENCES, TokenCode, TokenCodec};
 use ndarray::{Array2, Axis};
@@ -35,10 +35,10 @@ pub(super) fn assemble(codec: &TokenCodec, of: [&KeyBlock; 2], picks: &[Pick]) -
         let (start, end) = tokens.map_or((0, 0), |(s, e)| (usize::from(*s), usize::from(*e)));
         let added = append(&mut block, keys, start..end, codec.spec());
         block.sentence_tokens.push(added);
-        let dims = codec.dims();
+        let bytes = sentence_bytes(codec.dims());
         let vector = keys
             .sentence_codes
-            .get(pick.sentence * dims..(pick.sentence + 1) * dims);
+            .get(pick.sentence * bytes..(pick.sentence + 1) * bytes);
         if let (Some(vector), Some(scale)) = (vector, keys.sentence_scales.get(pick.sentence))
             && at < MAX_SENTENCES
         {
@@ -163,6 +163,6 @@ mod tests {
         assert_eq!(mixed.sentence_tokens[3], (242, 254));
         assert_eq!(mixed.sentence_tokens[5], (254, 254));
         assert_eq!(mixed.sentence_scales.len(), 6);
-        assert_eq!(mixed.sentence_codes[384..768], b.sentence_codes[..384]);
+        assert_eq!(mixed.sentence_codes[192..384], b.sentence_codes[..192]);
     }
 }

@@ -13,7 +13,8 @@ use qdrant_edge::{
     EdgeShard, EdgeSparseVectorParams, EdgeVectorParams, FieldCondition, FieldIndexOperations,
     Filter, JsonPath, Match, NamedQuery, OperationResult, PayloadFieldSchema, PayloadSchemaType,
     PointId, PointInsertOperations, PointOperations, PointStruct, QueryEnum, SearchParams,
-    SearchRequest, SparseVector, UpdateOperation, Vector, VectorInternal, Vectors, WalOptions,
+    SearchRequest, SparseVector, UpdateOperation, Vector, VectorInternal, VectorStorageDatatype,
+    Vectors, WalOptions,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -277,11 +278,13 @@ fn lexical_vector(lex: &LexBlock, stats: &CorpusStats) -> Option<Vector> {
 }
 
 fn config(dim: usize, hnsw_from: usize) -> EdgeConfig {
-    let kilobytes = (hnsw_from.saturating_mul(dim * size_of::<f32>()) / 1024).max(1);
+    let kilobytes = (hnsw_from.saturating_mul(dim * size_of::<u16>()) / 1024).max(1);
     EdgeConfig::builder()
         .vector(
             DENSE,
-            EdgeVectorParams::builder(dim, Distance::Cosine).build(),
+            EdgeVectorParams::builder(dim, Distance::Cosine)
+                .datatype(VectorStorageDatatype::Float16)
+                .build(),
         )
         // No IDF modifier: the query carries the IDF of the whole collection (`CandidateQuery`).
         .sparse_vector(LEXICAL, EdgeSparseVectorParams::builder().build())

@@ -54,7 +54,6 @@ pub(super) struct Owner {
     dead: HashSet<u128>,
     unflushed: usize,
     removed_since_optimize: usize,
-    inserted_since_optimize: usize,
 }
 
 impl Owner {
@@ -65,6 +64,7 @@ impl Owner {
             dir: String::new(),
             seq: 0,
             avg_len: 0.0,
+            unoptimized: 0,
         };
         let mut owner = Self {
             shared,
@@ -73,7 +73,6 @@ impl Owner {
             dead: HashSet::new(),
             unflushed: 0,
             removed_since_optimize: 0,
-            inserted_since_optimize: 0,
         };
         let opened = owner.shared.truth.index_mark().and_then(|mark| match mark {
             Some(mark) => owner.open(mark),
@@ -199,6 +198,7 @@ impl Owner {
         let target = self.shared.truth.committed();
         let changes = target.changes_after(self.applied)?;
         let inserted: HashSet<u128> = changes.insert.iter().copied().collect();
+        self.shared.settled.disturb();
         self.shared
             .with_index(|index| insert(index, &target, &changes.insert))?;
         self.dead.retain(|point| !inserted.contains(point));
@@ -208,8 +208,10 @@ impl Owner {
         }
         self.applied = target.seq;
         self.unflushed += changes.insert.len() + changes.remove.len();
-        self.inserted_since_optimize += changes.insert.len();
+        self.mark.unoptimized += changes.insert.len() as u64;
         self.shared.published.store(target);
+        self.shared.forget(&changes.remove);
+        self.settle();
         Ok(())
     }
 
@@ -232,7 +234,15 @@ impl Owner {
         if newest.seq == self.applied {
             self.shared.published.store(newest);
         }
+        self.settle();
         Ok(())
+    }
+
+    /// Says that the index is the published state, if it is.
+    fn settle(&self) {
+        if self.dead.is_empty() && self.applied == self.shared.published.load().seq {
+            self.shared.settled.settle();
+        }
     }
 
     /// What is done in quiet moments.
@@ -247,7 +257,7 @@ impl Owner {
         let dead_share = self.removed_since_optimize as f64 / (count.max(1)) as f64;
         let vacuum = dead_share > VACUUM_SHARE && self.removed_since_optimize >= VACUUM_POINTS;
         let large = count >= self.shared.options.hnsw_from_points
-            && self.inserted_since_optimize > count / 10;
+            && self.mark.unoptimized > count as u64 / 10;
         if vacuum || large {
             let started = Instant::now();
             self.shared.progress.send_modify(|p| p.optimizing = large);
@@ -255,7 +265,7 @@ impl Owner {
             self.shared.progress.send_modify(|p| p.optimizing = false);
             let changed = done?;
             self.removed_since_optimize = 0;
-            self.inserted_since_optimize = 0;
+            self.mark.unoptimized = 0;
             tracing::info!(
                 collection = self.shared.name,
                 changed,
@@ -306,6 +316,7 @@ impl Owner {
             dir: name,
             seq: target.seq,
             avg_len: target.stats.avg_len(),
+            unoptimized: points,
         };
         self.shared.truth.set_index_mark(&mark)?;
 
@@ -314,7 +325,6 @@ impl Owner {
         self.dead.clear();
         self.unflushed = 0;
         self.removed_since_optimize = 0;
-        self.inserted_since_optimize = 0;
         let old = {
             let mut slot = self
                 .shared
@@ -322,6 +332,7 @@ impl Owner {
                 .write()
                 .unwrap_or_else(PoisonError::into_inner);
             // Under the lock, so that no search pairs one index with the state of the other.
+            self.shared.settled.disturb();
             self.shared.published.store(target.clone());
             slot.replace(index)
         };

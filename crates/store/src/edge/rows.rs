@@ -1,10 +1,16 @@
 //! The tables of a collection's database and how their rows are encoded.
 //!
-//! Rows are postcard; vectors in them are little-endian `f32`. A passage lies in three tables, by the
-//! stage that reads it: `points` (search: vector and terms), `keys` (views) and `passages` (reply).
+//! Rows are postcard; vectors in them are little-endian `f16`. A passage lies in tables by the stage
+//! that reads it: `points` (search: vector and terms), `keys` with `key_pieces` (views) and `passages`
+//! (reply).
+//!
+//! redb gives a row that does not fit a page of 4 KB the next power of two: 16 KB for keys of 9 KB. So
+//! keys are cut into pieces that fill a page, and a rest that shares its page with others.
 
 use std::sync::Arc;
 
+use half::f16;
+use half::slice::HalfFloatSliceExt;
 use moerag_retrieve::LexBlock;
 use redb::TableDefinition;
 use serde::de::DeserializeOwned;
@@ -15,14 +21,20 @@ use crate::passage::PassageRef;
 use uuid::Uuid;
 
 /// Version of everything in this module; a database of another version is not opened.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 pub(super) const DOCUMENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("documents");
 pub(super) const PASSAGES: TableDefinition<'_, (&str, u32), &[u8]> =
     TableDefinition::new("passages");
 pub(super) const POINTS: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("points");
+/// The last piece of a passage's keys, shorter than [`PIECE`].
 pub(super) const KEYS: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("keys");
+/// The pieces before it, in order.
+pub(super) const KEY_PIECES: TableDefinition<'_, (u128, u16), &[u8]> =
+    TableDefinition::new("key_pieces");
+/// Bytes of a piece: a page of 4,096 less what redb adds to a single row with a key of 18.
+pub(super) const PIECE: usize = 4_064;
 /// What the index has yet to do: sequence number -> (true: insert, false: remove; point).
 pub(super) const JOURNAL: TableDefinition<'_, u64, (bool, u128)> = TableDefinition::new("journal");
 
@@ -48,6 +60,8 @@ pub(super) struct IndexMark {
     pub(super) seq: u64,
     /// Average passage length when it was built: BM25 weights in it belong to about this length.
     pub(super) avg_len: f32,
+    /// Points inserted since it was last optimized, which no HNSW graph has.
+    pub(super) unoptimized: u64,
 }
 
 /// What search needs of a passage.
@@ -75,7 +89,7 @@ pub(super) fn encode_point(
 ) -> Result<Vec<u8>, StoreError> {
     let vector: Vec<u8> = vector
         .iter()
-        .flat_map(|value| value.to_le_bytes())
+        .flat_map(|value| f16::from_f32(*value).to_le_bytes())
         .collect();
     let lex = std::borrow::Cow::Borrowed(lex);
     encode(&PointRow {
@@ -90,19 +104,28 @@ pub(super) fn encode_point(
 pub(super) fn decode_point(point: u128, bytes: &[u8]) -> Result<Point, StoreError> {
     let row: PointRow<'_> =
         postcard::from_bytes(bytes).map_err(|error| corrupt("a row of points", &error))?;
-    let (values, _) = row.vector.as_chunks::<4>();
+    let (values, _) = row.vector.as_chunks::<2>();
+    let mut vector: Arc<[f32]> = vec![0.0; values.len()].into();
+    if let Some(vector) = Arc::get_mut(&mut vector) {
+        let halves: Vec<f16> = values.iter().map(|v| f16::from_le_bytes(*v)).collect();
+        halves.convert_to_f32_slice(vector);
+    }
     Ok(Point {
         at: PassageRef {
             document_id: row.document_id.to_owned(),
             ordinal: row.ordinal,
             point: Uuid::from_u128(point),
         },
-        vector: values
-            .iter()
-            .map(|value| f32::from_le_bytes(*value))
-            .collect(),
+        vector,
         lex: Arc::new(row.lex.into_owned()),
     })
+}
+
+/// The full pieces of encoded keys, and the rest.
+pub(super) fn pieces(keys: &[u8]) -> (impl Iterator<Item = (u16, &[u8])>, &[u8]) {
+    let full = keys.chunks_exact(PIECE);
+    let rest = full.remainder();
+    (full.zip(0u16..).map(|(piece, at)| (at, piece)), rest)
 }
 
 /// Encodes any other row.
@@ -136,7 +159,7 @@ mod tests {
             terms: vec![7, 8, 9],
             sentence_ends: vec![2, 3],
         };
-        let vector = [0.5, -0.25, f32::MIN_POSITIVE];
+        let vector = [0.5, -0.25, f16::MIN_POSITIVE.to_f32()];
         let bytes = encode_point("doc/ä", 3, &vector, &lex).unwrap();
         let point = decode_point(42, &bytes).unwrap();
         assert_eq!(

@@ -1,10 +1,12 @@
 //! What the readers, the writers and the owner thread of a collection share, and how it is searched.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
 use moerag_retrieve::KeyBlock;
+use moerag_retrieve::linalg::dot;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use tokio::sync::watch;
@@ -20,6 +22,8 @@ use crate::rank::{by_score, rounded};
 use crate::store::{Candidate, CandidateQuery};
 use crate::tags::clauses;
 
+/// How far a product of unit vectors in half precision is off at most: each entry by 2^-11 of itself.
+const HALF_PRECISION: f32 = 1e-3;
 /// Most results asked of the shard for one list, however many ties or dead points there are.
 const MAX_FETCH: usize = 50_000;
 
@@ -35,6 +39,33 @@ pub(super) struct Progress {
     pub(super) optimizing: bool,
 }
 
+/// Whether the index has exactly the points of the published state. While it has, a hit is known to be
+/// live without a look into the database.
+#[derive(Default)]
+pub(super) struct Settled {
+    /// Grows with every change of the index; 0 while it differs from the published state.
+    epoch: AtomicU64,
+    last: AtomicU64,
+}
+
+impl Settled {
+    /// The index is about to differ.
+    pub(super) fn disturb(&self) {
+        self.epoch.store(0, Ordering::SeqCst);
+    }
+
+    /// The index is the published state again.
+    pub(super) fn settle(&self) {
+        let next = self.last.fetch_add(1, Ordering::SeqCst) + 1;
+        self.epoch.store(next, Ordering::SeqCst);
+    }
+
+    /// The present epoch, if the index is settled.
+    fn epoch(&self) -> Option<u64> {
+        Some(self.epoch.load(Ordering::SeqCst)).filter(|epoch| *epoch > 0)
+    }
+}
+
 pub(super) struct Shared {
     pub(super) name: String,
     pub(super) dir: PathBuf,
@@ -44,6 +75,7 @@ pub(super) struct Shared {
     pub(super) index: RwLock<Option<Index>>,
     /// The newest state whose points are all in the index: what searches see.
     pub(super) published: ArcSwap<Snapshot>,
+    pub(super) settled: Settled,
     pub(super) progress: watch::Sender<Progress>,
     points: Cache<u128, Arc<Point>, PointBytes>,
     keys: Cache<u128, Arc<KeyBlock>, KeyBytes>,
@@ -65,8 +97,8 @@ struct KeyBytes;
 impl Weighter<u128, Arc<KeyBlock>> for KeyBytes {
     fn weight(&self, _: &u128, keys: &Arc<KeyBlock>) -> u64 {
         let words = keys.token_ids.len() + keys.sentence_tokens.len() + keys.sentence_scales.len();
-        let halves = keys.smooth_norms.len() + keys.window_norms.len();
-        (keys.codes.len() + keys.sentence_codes.len() + words * 4 + halves * 2 + 256) as u64
+        let bytes = keys.codes.len() + keys.sentence_codes.len() + keys.smooth_norms.len();
+        (bytes + words * 4 + keys.window_norms.len() * 2 + 256) as u64
     }
 }
 
@@ -75,12 +107,13 @@ impl Shared {
         // A cached row never goes stale: a point id stands for one revision of one passage.
         let cache = |bytes: u64, each: u64| ((bytes / each) as usize, bytes);
         let (point_items, point_bytes) = cache(options.point_cache_bytes, 2_500);
-        let (key_items, key_bytes) = cache(options.key_cache_bytes, 12_000);
+        let (key_items, key_bytes) = cache(options.key_cache_bytes, 10_000);
         Self {
             name: name.to_owned(),
             dir,
             options,
             published: ArcSwap::new(truth.committed()),
+            settled: Settled::default(),
             truth,
             index: RwLock::new(None),
             progress: watch::Sender::default(),
@@ -117,6 +150,7 @@ impl Shared {
         let filter = edge_filter(&clauses);
         self.with_index(|index| {
             // Loaded under the lock: a rebuilt index comes together with its state.
+            let epoch = self.settled.epoch();
             let snapshot = self.published.load_full();
             let n = query
                 .n
@@ -125,19 +159,21 @@ impl Shared {
                 return Ok(Vec::new());
             }
             let dense = || {
-                self.list(&snapshot, n, |limit| {
-                    index.dense(&query.vector, limit, filter.as_ref())
-                })
+                let search = |limit| index.dense(&query.vector, limit, filter.as_ref());
+                // The index has vectors in half precision.
+                let exact = |point: &Point, _| dot(&query.vector, &point.vector);
+                self.list(&snapshot, epoch, n, search, exact, HALF_PRECISION)
             };
             let lexical = || {
                 if query.sparse.is_empty() {
                     return Ok(Vec::new());
                 }
-                self.list(&snapshot, n, |limit| {
+                let search = |limit| {
                     let mut hits = index.lexical(&query.sparse, limit, filter.as_ref())?;
                     hits.retain(|(_, score)| *score > 0.0);
                     Ok(hits)
-                })
+                };
+                self.list(&snapshot, epoch, n, search, |_, score| score, 0.0)
             };
             // Side by side where a core is idle.
             let (dense, lexical) = rayon::join(dense, lexical);
@@ -156,25 +192,32 @@ impl Shared {
         })
     }
 
-    /// The best `n` live points of a list. Asks for more while points of the shard are dead (replaced
-    /// or deleted in the truth) or a tie goes on beyond what was fetched.
+    /// The best `n` live points of a list, by the score that `exact` makes of a point and of its score
+    /// in the index, which is off by `error` at most. Asks for more while points of the shard are dead
+    /// (replaced or deleted in the truth) or the last of the list may lie beyond what was fetched.
     fn list(
         &self,
         snapshot: &Snapshot,
+        epoch: Option<u64>,
         n: usize,
         search: impl Fn(usize) -> Result<Vec<Hit>, StoreError>,
+        exact: impl Fn(&Point, f32) -> f32,
+        error: f32,
     ) -> Result<Vec<Arc<Point>>, StoreError> {
         let mut limit = n + n / 8 + 16;
         loop {
             let hits = search(limit)?;
+            // Nothing changed from before the state was loaded until now.
+            let settled = epoch.is_some() && self.settled.epoch() == epoch;
             let last = hits.last().map(|hit| hit.1);
             let mut live = Vec::with_capacity(hits.len());
             for (point, score) in &hits {
-                live.extend(self.point(snapshot, *point)?.map(|point| (*score, point)));
+                let point = self.point(snapshot, *point, settled)?;
+                live.extend(point.map(|point| (exact(&point, *score), point)));
             }
             live.sort_unstable_by(|a, b| by_score((a.0, &a.1.at), (b.0, &b.1.at)));
             let cut_is_clear = match (live.get(n - 1), last) {
-                (Some((score, _)), Some(last)) => rounded(*score) > rounded(last),
+                (Some((score, _)), Some(last)) => rounded(*score) > rounded(last + error),
                 _ => false,
             };
             if hits.len() < limit || cut_is_clear || limit >= MAX_FETCH {
@@ -185,9 +228,19 @@ impl Shared {
         }
     }
 
-    /// A point, if it is in the snapshot.
-    fn point(&self, snapshot: &Snapshot, point: u128) -> Result<Option<Arc<Point>>, StoreError> {
-        snapshot.point(point, |row| match self.points.get(&point) {
+    /// A point, if it is in the snapshot. One that is `known` to be live needs no look there if it is
+    /// cached.
+    fn point(
+        &self,
+        snapshot: &Snapshot,
+        point: u128,
+        known: bool,
+    ) -> Result<Option<Arc<Point>>, StoreError> {
+        let cached = self.points.get(&point);
+        if known && cached.is_some() {
+            return Ok(cached);
+        }
+        snapshot.point(point, |row| match cached {
             Some(cached) => Ok(cached),
             None => {
                 let read = Arc::new(rows::decode_point(point, row)?);
@@ -197,6 +250,14 @@ impl Shared {
         })
     }
 
+    /// Drops points that are gone from the caches.
+    pub(super) fn forget(&self, gone: &[u128]) {
+        for point in gone {
+            self.points.remove(point);
+            self.keys.remove(point);
+        }
+    }
+
     pub(super) fn keys(
         &self,
         refs: &[PassageRef],
@@ -204,15 +265,16 @@ impl Shared {
         let snapshot = self.published.load_full();
         refs.iter()
             .map(|at| {
+                // What is cached is live, or was when its passage was found.
                 let point = at.point.as_u128();
-                snapshot.keys(point, |row| match self.keys.get(&point) {
-                    Some(cached) => Ok(cached),
-                    None => {
-                        let read = Arc::new(rows::decode("a row of keys", row)?);
-                        self.keys.insert(point, Arc::clone(&read));
-                        Ok(read)
-                    }
-                })
+                if let Some(cached) = self.keys.get(&point) {
+                    return Ok(Some(cached));
+                }
+                let read = snapshot.keys(point)?.map(Arc::new);
+                if let Some(read) = &read {
+                    self.keys.insert(point, Arc::clone(read));
+                }
+                Ok(read)
             })
             .collect()
     }

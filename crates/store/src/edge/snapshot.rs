@@ -22,6 +22,7 @@ pub(super) struct Snapshot {
     passages: ReadOnlyTable<(&'static str, u32), &'static [u8]>,
     points: ReadOnlyTable<u128, &'static [u8]>,
     keys: ReadOnlyTable<u128, &'static [u8]>,
+    key_pieces: ReadOnlyTable<(u128, u16), &'static [u8]>,
     journal: ReadOnlyTable<u64, (bool, u128)>,
     /// Last journal entry of this state.
     pub(super) seq: u64,
@@ -58,6 +59,7 @@ impl Snapshot {
                 passages: tx.open_table(rows::PASSAGES)?,
                 points: tx.open_table(rows::POINTS)?,
                 keys: tx.open_table(rows::KEYS)?,
+                key_pieces: tx.open_table(rows::KEY_PIECES)?,
                 journal: tx.open_table(rows::JOURNAL)?,
                 path: path.clone(),
                 seq,
@@ -126,14 +128,18 @@ impl Snapshot {
         }))
     }
 
-    /// A row of `keys` through `read`, or `None` if the point is not in this state.
-    pub(super) fn keys<T>(
-        &self,
-        point: u128,
-        read: impl FnOnce(&[u8]) -> Result<T, StoreError>,
-    ) -> Result<Option<T>, StoreError> {
-        let row = self.keys.get(point).map_err(self.fail())?;
-        row.map(|row| read(row.value())).transpose()
+    /// Keys of a point, or `None` if the point is not in this state.
+    pub(super) fn keys(&self, point: u128) -> Result<Option<KeyBlock>, StoreError> {
+        let Some(rest) = self.keys.get(point).map_err(self.fail())? else {
+            return Ok(None);
+        };
+        let mut bytes = Vec::with_capacity(4 * rows::PIECE);
+        let pieces = self.key_pieces.range((point, 0)..=(point, u16::MAX));
+        for piece in pieces.map_err(self.fail())? {
+            bytes.extend_from_slice(piece.map_err(self.fail())?.1.value());
+        }
+        bytes.extend_from_slice(rest.value());
+        rows::decode("a row of keys", &bytes).map(Some)
     }
 
     pub(super) fn passage(
@@ -221,7 +227,7 @@ impl Snapshot {
         let row = self
             .point(point, |row| rows::decode_point(point, row))?
             .ok_or_else(missing)?;
-        let keys: Option<KeyBlock> = self.keys(point, |row| rows::decode("a row of keys", row))?;
+        let keys = self.keys(point)?;
         Ok(PassageFeatures {
             vector: row.vector.to_vec(),
             lex: Arc::unwrap_or_clone(row.lex),

@@ -59,6 +59,7 @@ impl Truth {
                 tx.open_table(rows::PASSAGES)?;
                 tx.open_table(rows::POINTS)?;
                 tx.open_table(rows::KEYS)?;
+                tx.open_table(rows::KEY_PIECES)?;
                 tx.open_table(rows::JOURNAL)?;
             }
             Ok(tx.commit()?)
@@ -80,7 +81,12 @@ impl Truth {
         };
         let format = read_meta(&path, &database, rows::META_FORMAT)?.unwrap_or_default();
         if format != rows::FORMAT.to_le_bytes() {
-            let reason = format!("has format {format:?}, this version reads {}", rows::FORMAT);
+            let reason = format!(
+                "it has format {}, this version reads {}; ingest the documents again into another \
+                 data directory",
+                format.first().unwrap_or(&0),
+                rows::FORMAT
+            );
             return Err(rows::corrupt(&path.display().to_string(), &reason));
         }
         let spec = rows::decode("the collection's spec", &spec)?;
@@ -234,6 +240,7 @@ struct Writer<'a> {
     passages: Table<'a, (&'static str, u32), &'static [u8]>,
     points: Table<'a, u128, &'static [u8]>,
     keys: Table<'a, u128, &'static [u8]>,
+    key_pieces: Table<'a, (u128, u16), &'static [u8]>,
     journal: Table<'a, u64, (bool, u128)>,
     seq: u64,
 }
@@ -248,6 +255,7 @@ impl<'a> Writer<'a> {
                 passages: tx.open_table(rows::PASSAGES)?,
                 points: tx.open_table(rows::POINTS)?,
                 keys: tx.open_table(rows::KEYS)?,
+                key_pieces: tx.open_table(rows::KEY_PIECES)?,
                 journal: tx.open_table(rows::JOURNAL)?,
                 seq: truth.committed.load().seq,
             })
@@ -279,7 +287,11 @@ impl<'a> Writer<'a> {
             let passage = rows::encode(&record.passage)?;
             let mut write = || -> Result<(), redb::StorageError> {
                 self.points.insert(point, &*row)?;
-                self.keys.insert(point, &*keys)?;
+                let (pieces, rest) = rows::pieces(&keys);
+                for (at, piece) in pieces {
+                    self.key_pieces.insert((point, at), piece)?;
+                }
+                self.keys.insert(point, rest)?;
                 self.passages.insert((id, *ordinal), &*passage)?;
                 self.journal(true, point)
             };
@@ -308,9 +320,7 @@ impl<'a> Writer<'a> {
             let gone = (self.points.remove(point).map_err(|e| self.truth.fail(e))?)
                 .map(|row| rows::decode_point(point, row.value()))
                 .transpose()?;
-            let keys = (self.keys.remove(point).map_err(|e| self.truth.fail(e))?)
-                .map(|row| rows::decode::<KeyBlock>("a row of keys", row.value()))
-                .transpose()?;
+            let keys = self.remove_keys(point)?;
             if let (Some(gone), Some(keys)) = (gone, keys) {
                 let lex = Arc::unwrap_or_clone(gone.lex);
                 stats.remove(&PassageFeatures {
@@ -326,6 +336,25 @@ impl<'a> Writer<'a> {
         }
         self.documents.remove(id).map_err(|e| self.truth.fail(e))?;
         Ok(())
+    }
+
+    fn remove_keys(&mut self, point: u128) -> Result<Option<KeyBlock>, StoreError> {
+        let mut bytes = Vec::new();
+        let mut remove = || -> Result<bool, redb::StorageError> {
+            let pieces = self
+                .key_pieces
+                .extract_from_if((point, 0)..=(point, u16::MAX), |_, _| true);
+            for piece in pieces? {
+                bytes.extend_from_slice(piece?.1.value());
+            }
+            let rest = self.keys.remove(point)?;
+            bytes.extend_from_slice(rest.as_ref().map_or(&[], |rest| rest.value()));
+            Ok(rest.is_some())
+        };
+        let found = remove().map_err(|error| self.truth.fail(error))?;
+        found
+            .then(|| rows::decode("a row of keys", &bytes))
+            .transpose()
     }
 
     /// Writes what follows from the rows: statistics and the journal's end.

@@ -17,6 +17,7 @@ use moerag_store::{
     CandidateQuery, CollectionSpec, DocumentPut, Filter, Passage, PassageRecord, PassageStore,
     point_id,
 };
+use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
@@ -50,9 +51,26 @@ pub fn unit_vector(rng: &mut ChaCha8Rng) -> Vec<f32> {
     raw.into_iter().map(|x| x / norm).collect()
 }
 
+/// A unit vector that half precision holds exactly, as a store may keep no more: half of its entries
+/// are a quarter, up or down.
+pub fn half_vector(rng: &mut ChaCha8Rng) -> Vec<f32> {
+    let mut order: Vec<usize> = (0..DIM).collect();
+    order.shuffle(rng);
+    let mut vector = vec![0.0; DIM];
+    for i in &order[..DIM / 2] {
+        vector[*i] = if rng.random() { 0.25 } else { -0.25 };
+    }
+    vector
+}
+
 pub fn features(rng: &mut ChaCha8Rng) -> PassageFeatures {
     let terms: Vec<u32> = (0..TERMS).map(|_| rng.random_range(1..400)).collect();
-    let seq = rng.random_range(1..60);
+    // Every tenth has keys of several pages.
+    let seq = if rng.random_bool(0.1) {
+        1_500
+    } else {
+        rng.random_range(1..60)
+    };
     let token_ids: Vec<u32> = (0..seq).map(|_| rng.random_range(0..3_000)).collect();
     let keys = KeyBlock {
         codes: (0..seq * spec().key_spec.bytes_per_token())
@@ -62,7 +80,7 @@ pub fn features(rng: &mut ChaCha8Rng) -> PassageFeatures {
         window_norms: vec![8; window_count(seq)],
         mean_norm: 0.5,
         sentence_tokens: vec![(0, seq as u16)],
-        sentence_codes: (0..DIM).map(|_| rng.random()).collect(),
+        sentence_codes: (0..DIM / 2).map(|_| rng.random()).collect(),
         sentence_scales: vec![0.1],
         token_ids,
     };
@@ -72,7 +90,7 @@ pub fn features(rng: &mut ChaCha8Rng) -> PassageFeatures {
         terms,
     };
     PassageFeatures {
-        vector: unit_vector(rng),
+        vector: half_vector(rng),
         lex,
         keys,
     }
