@@ -10,7 +10,7 @@ use moerag_runtime::{ConfigError, Loaded, Sources, TelemetryConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::Limits;
-use crate::service::{IngestConfig, Permits};
+use crate::service::{CacheConfig, IngestConfig, Permits};
 
 /// Section of this process in files and variables.
 const SECTION: &str = "router";
@@ -51,6 +51,8 @@ pub struct RouterConfig {
     pub limits: Limits,
     /// How documents are gathered.
     pub ingest: IngestConfig,
+    /// What is kept for queries that come again.
+    pub cache: CacheConfig,
     /// Milliseconds between two checks of the store for the health service.
     pub health_interval_millis: u64,
     /// Milliseconds that requests have to end after a signal.
@@ -115,6 +117,7 @@ impl Default for RouterConfig {
             permits: Permits::default(),
             limits: Limits::default(),
             ingest: IngestConfig::default(),
+            cache: CacheConfig::default(),
             health_interval_millis: 1000,
             drain_millis: 10_000,
             log: TelemetryConfig::default(),

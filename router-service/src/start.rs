@@ -53,6 +53,7 @@ pub(crate) async fn start(
         limits: config.limits.clone(),
         permits: config.permits.clone(),
         ingest: config.ingest.clone(),
+        cache: config.cache.clone(),
         key_spec: ViewConfig::default().key_spec,
     };
     slot.set(RouterEngine::new(engine_config, store, encoder, models)?);

@@ -9,6 +9,7 @@ from systems import LABELS, MEANINGS
 # What is asked of ours: name, whose rounds ours are divided by (None: our own), how, limit.
 BARS = [
     ("p50, one client / our encoder alone", "ours", "encoder", "<=", 1.8),
+    ("the same / our encoder in f32", "ours", "encoder_f32", "<=", 1.8),
     ("p50, one client / peer a", "a", "p50", "<=", 0.4),
     ("p50, one client / peer b", "b", "p50", "<=", 1.0),
     ("p99 / p50, one client", "ours", "tail", "<=", 3.0),
@@ -86,7 +87,7 @@ def per_round(found, key, what):
     if what == "tail":
         times = pooled(latency.get("ours", []), "ms")
         return [quantile(times, 0.99) / statistics.median(times)] if times else []
-    field = "encode_ms" if what == "encoder" else "ms"
+    field = {"encoder": "encode_ms", "encoder_f32": "encode_f32_ms"}.get(what, "ms")
     pairs = zip(latency.get("ours", []), latency.get(key, []))
     return [statistics.median(mine["ms"]) / statistics.median(other[field]) for mine, other in pairs]
 

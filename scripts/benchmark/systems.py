@@ -14,6 +14,8 @@ import time
 
 # Ctrl-C in the terminal reaches run.py alone, which stops everything in order.
 ALONE = {"start_new_session": True}
+# Queries are distinct; this makes sure of it.
+NO_CACHE = {"MOERAG_ROUTER__CACHE__REPLY_BYTES": "0"}
 HERE = pathlib.Path(__file__).resolve().parent
 COLLECTION = "bench"
 LABELS = {
@@ -120,7 +122,7 @@ class Ours:
         self.log = setup.logs / f"{key}.log"
         # A server keeps what an earlier run left: another corpus needs another collection.
         self.collection = f"{COLLECTION}-{setup.digest}"
-        self.environment = dict(os.environ)
+        self.environment = dict(os.environ) | NO_CACHE
         if key == "ours-qdrant":
             self.environment |= {"MOERAG_STORE__KIND": "qdrant", "MOERAG_STORE__URL": setup.qdrant}
         self.services = self.driver = None

@@ -47,6 +47,10 @@ fn encoder(c: &mut Criterion) {
             return;
         }
     };
+    // What encoding concurrent queries in one batch could save.
+    c.bench_function("encode_four_queries", |bench| {
+        bench.iter(|| encoder.encode(black_box(&[QUERY; 4]), &EncodeOptions::query()));
+    });
     let passage = "the lock gates open slowly when water rises and boats pass ".repeat(12);
     let passages = vec![passage; 8];
     c.bench_function("encode_query", |bench| {

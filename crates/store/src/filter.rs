@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// One condition: the metadata value under `key` is one of `any_of`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Condition {
     /// Metadata key.
     pub key: String,
@@ -14,7 +14,7 @@ pub struct Condition {
 }
 
 /// Which passages a search may return. The default lets everything through.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Filter {
     /// Every one of these has to hold.
     pub must: Vec<Condition>,

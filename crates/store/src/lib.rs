@@ -29,4 +29,4 @@ pub use plain::{Block, BlockKind, PlainText, plain_text};
 pub use qdrant::{QdrantOptions, QdrantStore};
 pub use spec::{CollectionInfo, CollectionSpec, check_collection_name};
 pub use split::{MAX_TOKENS, split};
-pub use store::{Candidate, CandidateQuery, DocumentPut, PassageStore, ScrollPage};
+pub use store::{Candidate, CandidateQuery, ContentState, DocumentPut, PassageStore, ScrollPage};

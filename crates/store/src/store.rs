@@ -60,6 +60,18 @@ pub struct Candidate {
     pub lex: Arc<LexBlock>,
 }
 
+/// Stands for the content of a collection as searches see it at a moment: equal states have equal
+/// content. Of use within a process only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ContentState {
+    /// The opening of the collection that the numbers count in.
+    pub(crate) opened: u64,
+    /// Last change committed, which statistics follow.
+    pub(crate) committed: u64,
+    /// Last change that searches see.
+    pub(crate) searchable: u64,
+}
+
 /// Part of a walk over a collection.
 #[derive(Debug, Clone)]
 pub struct ScrollPage {
@@ -151,6 +163,12 @@ pub trait PassageStore: Send + Sync {
 
     /// Statistics of the committed passages.
     async fn stats(&self, collection: &str) -> Result<Arc<CorpusStats>, StoreError>;
+
+    /// The present content of a collection; `None` from a store that cannot tell without asking a
+    /// server. Does not block.
+    fn content_state(&self, _collection: &str) -> Option<ContentState> {
+        None
+    }
 
     /// Ok if the store answers now.
     async fn health(&self) -> Result<(), StoreError>;

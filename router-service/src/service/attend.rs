@@ -8,6 +8,7 @@ use moerag_model::collection_weights;
 use moerag_retrieve::Views;
 use moerag_store::PassageRef;
 
+use super::cache::ReplyKey;
 use super::encode::EncodedQuery;
 use super::engine::{Inner, RouterEngine};
 use super::score::{Request, Scored};
@@ -110,17 +111,62 @@ impl RouterEngine {
         query: &AttendQuery,
         stages: &Stages,
     ) -> Result<Attended, RouterError> {
+        let key = self.reply_key(&model, query).await?;
+        if let Some(known) = key.as_ref().and_then(|key| self.inner.replies.get(key)) {
+            let mut reply = Attended::clone(&known);
+            reply.route.timings = stages.timings();
+            return Ok(reply);
+        }
         let _permit = self.inner.admission.run(stages).await?;
         let request = self.request(model, &query.route(), stages).await?;
         let scored = self.score_all(&request, &query.collections).await?;
         let shares = shares_of(&scored);
         let chosen = choose(&scored, &shares, query);
         let passages = self.fill(&request, &scored, &chosen).await?;
-        Ok(Attended {
+        let reply = Attended {
             attn_mass_returned: passages.iter().map(|p| p.attn_weight).sum(),
             passages,
             route: self.routed(&request, &scored, &shares),
-        })
+        };
+        // Not if something changed meanwhile: the reply may show either state.
+        if let Some(key) = key
+            && self.reply_key(&request.model, query).await?.as_ref() == Some(&key)
+        {
+            self.inner.replies.put(key, Arc::new(reply.clone()));
+        }
+        Ok(reply)
+    }
+
+    /// What a reply to `query` depends on now; `None` where replies are not kept.
+    async fn reply_key(
+        &self,
+        model: &LoadedModel,
+        query: &AttendQuery,
+    ) -> Result<Option<ReplyKey>, RouterError> {
+        if !self.inner.replies.is_on() {
+            return Ok(None);
+        }
+        let states = self
+            .names(&query.collections)
+            .await?
+            .into_iter()
+            .map(|name| {
+                let state = self.inner.store.content_state(&name)?;
+                Some((name, state))
+            });
+        let states: Option<Vec<_>> = states.collect();
+        Ok(states.map(|states| ReplyKey::new(query, states, model)))
+    }
+
+    /// The collections of a query, or all that this router can serve. Sorted by name.
+    async fn names(&self, given: &[String]) -> Result<Vec<Arc<str>>, RouterError> {
+        let mut names: Vec<Arc<str>> = if given.is_empty() {
+            self.inner.servable().await?
+        } else {
+            given.iter().map(|name| name.as_str().into()).collect()
+        };
+        names.sort();
+        Ok(names)
     }
 
     /// Scores a query against its collections, or all that this router can serve, without the cut and
@@ -142,17 +188,8 @@ impl RouterEngine {
         request: &Request,
         names: &[String],
     ) -> Result<Vec<Arc<Scored>>, RouterError> {
-        let mut names: Vec<Arc<str>> = if names.is_empty() {
-            self.inner.servable().await?
-        } else {
-            names.iter().map(|name| name.as_str().into()).collect()
-        };
-        names.sort();
-        let scored = try_join_all(
-            names
-                .into_iter()
-                .map(|name| self.score_collection(request, name)),
-        );
+        let names = self.names(names).await?.into_iter();
+        let scored = try_join_all(names.map(|name| self.score_collection(request, name)));
         Ok(scored.await?.into_iter().map(Arc::new).collect())
     }
 

@@ -11,6 +11,7 @@ use moerag_store::{CollectionSpec, PassageStore};
 use tracing::debug;
 
 use super::admission::{Admission, Permits};
+use super::cache::{CacheConfig, ReplyCache};
 use super::ingest::IngestConfig;
 use crate::background;
 use crate::domain::{Limits, RouterError};
@@ -30,6 +31,8 @@ pub struct EngineConfig {
     pub permits: Permits,
     /// How documents are taken in.
     pub ingest: IngestConfig,
+    /// What is kept for queries that come again.
+    pub cache: CacheConfig,
     /// How the keys of new collections are made.
     pub key_spec: KeySpec,
 }
@@ -47,6 +50,7 @@ pub(super) struct Inner {
     pub(super) models: Arc<ModelSlot>,
     pub(super) codec: TokenCodec,
     pub(super) admission: Admission,
+    pub(super) replies: ReplyCache,
     /// Queries.
     pub(super) pool: CpuPool,
     /// Everything that can wait.
@@ -81,6 +85,7 @@ impl RouterEngine {
         Ok(Self {
             inner: Arc::new(Inner {
                 admission: Admission::new(&config.permits, pool.threads()),
+                replies: ReplyCache::new(&config.cache),
                 codec: TokenCodec::new(&config.key_spec),
                 config,
                 store,

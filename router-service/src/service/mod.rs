@@ -3,6 +3,7 @@
 
 mod admission;
 mod attend;
+mod cache;
 mod corpus;
 mod encode;
 mod engine;
@@ -14,6 +15,7 @@ mod slot;
 mod store_error;
 
 pub use admission::Permits;
+pub use cache::CacheConfig;
 pub use corpus::{PassagePage, PassagePager};
 pub use encode::EncodedQuery;
 pub use engine::{EngineConfig, RouterEngine};

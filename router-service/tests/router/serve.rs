@@ -344,3 +344,40 @@ async fn reflection_lists_the_services_and_health_knows_them() {
     assert!(!names.iter().any(|n| n.contains("Trainer")), "{names:?}");
     sandbox.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_asked_again_is_answered_from_memory_until_something_changes() {
+    let mut sandbox = Sandbox::start().await;
+    sandbox.ingest("docs", library()).await;
+    let fresh = |reply: &v1::AttendResponse| reply.timings.iter().any(|t| t.stage == "encode");
+    let content = |reply: &v1::AttendResponse| v1::AttendResponse {
+        timings: Vec::new(),
+        request_id: String::new(),
+        ..reply.clone()
+    };
+    let query = "Why are spring tides so high?";
+    let first = sandbox.ask(query).await;
+    let again = sandbox.ask(query).await;
+    assert!(fresh(&first) && !fresh(&again), "{:?}", again.timings);
+    assert_eq!(again.timings.last().unwrap().stage, "total");
+    assert_eq!(content(&first), content(&again));
+    assert_ne!(first.request_id, again.request_id);
+    let other = sandbox.ask("Why are spring tides so low?").await;
+    assert!(fresh(&other), "another query");
+
+    let text = "Spring tides are high because sun and moon pull in one line.";
+    sandbox
+        .ingest("docs", vec![document("new.txt", "Tides", text)])
+        .await;
+    let changed = sandbox.ask(query).await;
+    assert!(fresh(&changed), "a document came");
+    assert!(changed.passages.iter().any(|p| p.document_id == "new.txt"));
+    assert!(!fresh(&sandbox.ask(query).await));
+    sandbox.stop().await;
+
+    let mut sandbox = Sandbox::start_with(|config| config.cache.reply_bytes = 0).await;
+    sandbox.ingest("docs", library()).await;
+    sandbox.ask(query).await;
+    assert!(fresh(&sandbox.ask(query).await), "nothing is kept");
+    sandbox.stop().await;
+}

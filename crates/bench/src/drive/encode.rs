@@ -20,7 +20,7 @@ impl Session {
         engine: Engine,
     ) -> Result<Value> {
         match kind {
-            Kind::Query => Ok(json!({ "ms": self.encode_queries(texts).await? })),
+            Kind::Query => Ok(json!({ "ms": self.encode_queries(texts, engine).await? })),
             Kind::Passage => {
                 let encoder = self.encoder(engine).await?;
                 blocking(move || {
@@ -38,8 +38,12 @@ impl Session {
     }
 
     /// Milliseconds of each query, encoded one by one as the router does it.
-    pub(super) async fn encode_queries(&mut self, queries: Vec<String>) -> Result<Vec<f64>> {
-        let encoder = self.encoder(Engine::Int8).await?;
+    pub(super) async fn encode_queries(
+        &mut self,
+        queries: Vec<String>,
+        engine: Engine,
+    ) -> Result<Vec<f64>> {
+        let encoder = self.encoder(engine).await?;
         blocking(move || {
             let encode = |query: &String| -> Result<f64> {
                 let started = Instant::now();

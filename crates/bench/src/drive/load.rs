@@ -14,6 +14,7 @@ use tonic::Code;
 use tonic::transport::Channel;
 use tonic_types::StatusExt;
 
+use super::protocol::Engine;
 use super::{Session, query_client};
 use crate::connect::{connect, refusal};
 use crate::quantile::median;
@@ -41,7 +42,7 @@ impl Session {
             add_stages(&mut stages, reply.get_ref());
         }
         // A pass of its own: between the calls it would take their caches and cores.
-        let encode_ms = self.encode_queries(queries).await?;
+        let encode_ms = self.encode_queries(queries, Engine::Int8).await?;
         Ok(json!({ "ms": ms, "encode_ms": encode_ms, "stages": stage_medians(&stages) }))
     }
 

@@ -27,6 +27,9 @@ const HALF_PRECISION: f32 = 1e-3;
 /// Most results asked of the shard for one list, however many ties or dead points there are.
 const MAX_FETCH: usize = 50_000;
 
+/// Collections opened so far.
+static OPENED: AtomicU64 = AtomicU64::new(0);
+
 /// How far the index is.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Progress {
@@ -68,6 +71,8 @@ impl Settled {
 
 pub(super) struct Shared {
     pub(super) name: String,
+    /// Number of this opening among all of this process.
+    pub(super) opened: u64,
     pub(super) dir: PathBuf,
     pub(super) options: EdgeOptions,
     pub(super) truth: Truth,
@@ -110,6 +115,7 @@ impl Shared {
         let (key_items, key_bytes) = cache(options.key_cache_bytes, 10_000);
         Self {
             name: name.to_owned(),
+            opened: OPENED.fetch_add(1, Ordering::Relaxed),
             dir,
             options,
             published: ArcSwap::new(truth.committed()),
