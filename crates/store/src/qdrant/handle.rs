@@ -153,6 +153,7 @@ impl QdrantStore {
         let meta = self.meta.clone();
         self.create(bare(&meta)).await?;
         self.create(bare(&names.documents)).await?;
+        self.create(bare(&names.details)).await?;
         self.create(passages(&names.points, spec)).await?;
         for (field, kind) in [
             (DOCUMENT_FIELD, FieldType::Keyword),
@@ -161,6 +162,12 @@ impl QdrantStore {
             (GENERATION, FieldType::Integer),
         ] {
             self.index_field(&names.points, field, kind).await?;
+        }
+        for (field, kind) in [
+            (DOCUMENT_FIELD, FieldType::Keyword),
+            (GENERATION, FieldType::Integer),
+        ] {
+            self.index_field(&names.details, field, kind).await?;
         }
         self.index_field(&names.documents, STATE, FieldType::Keyword)
             .await?;
@@ -236,7 +243,7 @@ impl QdrantStore {
             .call("delete_alias", || client.delete_alias(alias.as_str()))
             .await?;
         self.forget(name);
-        for collection in [&names.points, &names.documents] {
+        for collection in [&names.points, &names.details, &names.documents] {
             let drop = || client.delete_collection(collection.as_str());
             self.remote.call("delete_collection", drop).await?;
         }

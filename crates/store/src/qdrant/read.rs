@@ -119,7 +119,7 @@ impl QdrantStore {
         let mut fetched: HashMap<Uuid, Arc<KeyBlock>> = HashMap::new();
         for point in self
             .remote
-            .get(&handle.names.alias, missing, &[KEYS])
+            .get(&handle.names.details, missing, &[KEYS])
             .await?
         {
             let keys: Arc<KeyBlock> = Arc::new(schema::unpack(&point.payload, KEYS)?);
@@ -145,7 +145,7 @@ impl QdrantStore {
         let mut fetched: HashMap<Uuid, Passage> = HashMap::new();
         for point in self
             .remote
-            .get(&handle.names.alias, ids, &[PASSAGE])
+            .get(&handle.names.details, ids, &[PASSAGE])
             .await?
         {
             let passage = schema::passage(&point.payload)?;
@@ -230,10 +230,10 @@ impl QdrantStore {
         wanted: &[(String, u32, Uuid)],
         with_features: bool,
     ) -> Result<Vec<(Passage, Option<PassageFeatures>)>, StoreError> {
-        let (payload, vectors): (&[&str], &[&str]) = if with_features {
-            (&[PASSAGE, LEX, KEYS], &[DENSE])
+        let details: &[&str] = if with_features {
+            &[PASSAGE, KEYS]
         } else {
-            (&[PASSAGE], &[])
+            &[PASSAGE]
         };
         let mut found: HashMap<Uuid, (Passage, Option<PassageFeatures>)> = HashMap::new();
         for chunk in wanted.chunks(128) {
@@ -241,22 +241,35 @@ impl QdrantStore {
                 .iter()
                 .map(|(_, _, id)| schema::server_id(*id))
                 .collect();
-            for point in self
-                .remote
-                .get_with(&handle.names.points, ids, payload, vectors)
-                .await?
-            {
+            let mut searched = HashMap::new();
+            if with_features {
+                let points = &handle.names.points;
+                for point in self
+                    .remote
+                    .get_with(points, ids.clone(), &[LEX], &[DENSE])
+                    .await?
+                {
+                    let vector = dense(point.vectors.as_ref())?;
+                    let lex: LexBlock = schema::unpack(&point.payload, LEX)?;
+                    searched.extend(schema::uuid(point.id).map(|id| (id, (vector, lex))));
+                }
+            }
+            for point in self.remote.get(&handle.names.details, ids, details).await? {
                 let passage = schema::passage(&point.payload)?;
-                let features = if with_features {
-                    Some(PassageFeatures {
-                        vector: dense(point.vectors.as_ref())?,
-                        lex: schema::unpack(&point.payload, LEX)?,
-                        keys: schema::unpack(&point.payload, KEYS)?,
-                    })
-                } else {
-                    None
+                let Some(id) = schema::uuid(point.id) else {
+                    continue;
                 };
-                found.extend(schema::uuid(point.id).map(|id| (id, (passage, features))));
+                let features = match searched.remove(&id) {
+                    Some((vector, lex)) => Some(PassageFeatures {
+                        vector,
+                        lex,
+                        keys: schema::unpack(&point.payload, KEYS)?,
+                    }),
+                    // Deleted between the two reads.
+                    None if with_features => continue,
+                    None => None,
+                };
+                found.insert(id, (passage, features));
             }
         }
         Ok(wanted

@@ -3,6 +3,9 @@
 //! `<prefix>~<name>` is an alias of the passages' collection `<prefix>~<name>~<space>`; its documents
 //! are in `<prefix>~<name>~<space>~docs`, one point each, which is the commit mark. `<prefix>~~meta`
 //! has one point for a collection's spec and one for its statistics. `~` is in no collection's name.
+//!
+//! A server reads a point's payload as a whole, whichever fields are asked for. So what searches do not
+//! need, keys and text, lies in `<prefix>~<name>~<space>~details`, under the same ids.
 
 use std::collections::HashMap;
 
@@ -33,11 +36,11 @@ pub(super) const REVISION: &str = "revision";
 pub(super) const GENERATION: &str = "generation";
 /// True once the document's commit mark was written.
 pub(super) const LIVE: &str = "live";
-/// The passage as base64 of postcard.
+/// The passage as base64 of postcard; in the details.
 pub(super) const PASSAGE: &str = "passage";
 /// The lexical block, likewise.
 pub(super) const LEX: &str = "lex";
-/// The keys, likewise.
+/// The keys, likewise; in the details.
 pub(super) const KEYS: &str = "keys";
 /// The distinct wordpieces, likewise: all that statistics need of the keys.
 pub(super) const PIECES: &str = "pieces";
@@ -50,6 +53,7 @@ pub(super) struct Names {
     /// Alias of `points`; the collection exists when this does.
     pub(super) alias: String,
     pub(super) points: String,
+    pub(super) details: String,
     pub(super) documents: String,
 }
 
@@ -75,6 +79,7 @@ impl Names {
         Self {
             alias: alias(prefix, name),
             documents: format!("{points}~docs"),
+            details: format!("{points}~details"),
             points,
         }
     }
@@ -180,13 +185,19 @@ pub(super) fn bare_point(id: PointId, payload: HashMap<String, Value>) -> PointS
     }
 }
 
-/// The points of a document, not live yet.
+/// A passage as the server keeps it: what searches read, not live yet, and its details.
+pub(super) struct PassagePoint {
+    pub(super) searched: PointStruct,
+    pub(super) details: PointStruct,
+}
+
+/// The points of a document.
 pub(super) fn passage_points(
     collection: &str,
     put: &DocumentPut,
     generation: i64,
     stats: &CorpusStats,
-) -> Result<Vec<PointStruct>, StoreError> {
+) -> Result<Vec<PassagePoint>, StoreError> {
     put.records
         .iter()
         .map(|record| {
@@ -195,16 +206,20 @@ pub(super) fn passage_points(
             let mut pieces = features.keys.token_ids.clone();
             pieces.sort_unstable();
             pieces.dedup();
-            let payload = HashMap::from([
+            let document: [(String, Value); 3] = [
                 (DOCUMENT_FIELD.to_owned(), put.document_id.as_str().into()),
-                (ORDINAL.to_owned(), i64::from(passage.ordinal).into()),
                 (REVISION.to_owned(), put.revision.as_str().into()),
                 (GENERATION.to_owned(), generation.into()),
+            ];
+            let mut details = HashMap::from(document.clone());
+            details.insert(PASSAGE.to_owned(), packed(passage)?);
+            details.insert(KEYS.to_owned(), packed(&features.keys)?);
+            let mut payload = HashMap::from(document);
+            payload.extend([
+                (ORDINAL.to_owned(), i64::from(passage.ordinal).into()),
                 (LIVE.to_owned(), false.into()),
                 (TAGS_FIELD.to_owned(), strings(tags(&passage.metadata))),
-                (PASSAGE.to_owned(), packed(passage)?),
                 (LEX.to_owned(), packed(&features.lex)?),
-                (KEYS.to_owned(), packed(&features.keys)?),
                 (PIECES.to_owned(), packed(&pieces)?),
             ]);
             let mut vectors = vec![(DENSE, Vector::from(features.vector.clone()))];
@@ -213,10 +228,14 @@ pub(super) fn passage_points(
                 vectors.push((LEXICAL, Vector::from(weights)));
             }
             let vectors = NamedVectors::from(vectors);
-            Ok(PointStruct {
+            let searched = PointStruct {
                 id: Some(server_id(id)),
                 payload,
                 vectors: Some(vectors.into()),
+            };
+            Ok(PassagePoint {
+                searched,
+                details: bare_point(server_id(id), details),
             })
         })
         .collect()

@@ -12,11 +12,12 @@
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use qdrant_client::qdrant::{Condition, Filter, PointId, Range};
+use qdrant_client::qdrant::{Condition, Filter, PointId, PointsSelector, Range};
 
 use super::handle::Handle;
 use super::schema::{
-    GENERATION, LEX, LIVE, Mark, MarkState, PIECES, REVISION, STATE, named_id, passage_points,
+    GENERATION, LEX, LIVE, Mark, MarkState, Names, PIECES, REVISION, STATE, named_id,
+    passage_points,
 };
 use super::stats::{Change, State, countable};
 use super::{MARK_FIELDS, QdrantStore, ops};
@@ -106,18 +107,20 @@ impl QdrantStore {
             .max()
             .unwrap_or_default();
         let generation = newest.max(now_micros());
-        let mut points = Vec::new();
+        let (mut points, mut details) = (Vec::new(), Vec::new());
         for document in &documents {
-            points.extend(passage_points(
-                &handle.name,
-                document,
-                generation,
-                &weights,
-            )?);
+            for point in passage_points(&handle.name, document, generation, &weights)? {
+                points.push(point.searched);
+                details.push(point.details);
+            }
         }
-        self.remote
-            .upsert(&handle.names.points, &points, None)
-            .await?;
+        let Names {
+            points: searched,
+            details: beside,
+            ..
+        } = &handle.names;
+        self.remote.upsert(beside, &details, None).await?;
+        self.remote.upsert(searched, &points, None).await?;
 
         let new_marks: Vec<Mark> = documents
             .iter()
@@ -170,10 +173,8 @@ impl QdrantStore {
         for mark in lost {
             let winner = written.get(&mark.document_id);
             if winner.is_none_or(|winner| winner.revision != mark.revision) {
-                let ids = mark.points(&handle.name).collect();
-                self.remote
-                    .delete(&handle.names.points, ops::by_ids(ids))
-                    .await?;
+                let ids: Vec<PointId> = mark.points(&handle.name).collect();
+                self.delete_passages(handle, ops::by_ids(ids)).await?;
             }
         }
         Ok(())
@@ -209,9 +210,8 @@ impl QdrantStore {
                 ..Filter::default()
             })
         });
-        self.remote
-            .delete(points, ops::by_filter(Filter::should(superseded)))
-            .await?;
+        let superseded = ops::by_filter(Filter::should(superseded));
+        self.delete_passages(handle, superseded).await?;
         let ids = marks
             .iter()
             .map(|mark| named_id("document", &mark.document_id));
@@ -269,10 +269,20 @@ impl QdrantStore {
             .await?;
         let of_them: Vec<String> = marks.iter().map(|mark| mark.document_id.clone()).collect();
         let all = Filter::must([Condition::matches(DOCUMENT_FIELD, of_them)]);
-        self.remote
-            .delete(&handle.names.points, ops::by_filter(all))
-            .await?;
+        self.delete_passages(handle, ops::by_filter(all)).await?;
         self.remote.delete(documents, ops::by_ids(ids)).await
+    }
+
+    /// Deletes passages, and then their details: a search never finds one without.
+    async fn delete_passages(
+        &self,
+        handle: &Handle,
+        which: PointsSelector,
+    ) -> Result<(), StoreError> {
+        self.remote
+            .delete(&handle.names.points, which.clone())
+            .await?;
+        self.remote.delete(&handle.names.details, which).await
     }
 
     /// Carries writes and deletions to their end that a router did not finish.
