@@ -47,9 +47,9 @@ pub const LEVELS: [&str; 6] = [
 ];
 
 /// Start value of the temperature `t_h` of the heads of the first stage. The recipe's .5 spreads each
-/// head's attention so evenly that they overlap by .83; .8 ranks alike and sets them apart
-/// (docs/research.md).
-pub const START_TEMPERATURE: f32 = 0.8;
+/// head's attention so evenly that they overlap by .83; .82 ranks alike and sets them apart by a
+/// quarter (docs/research.md).
+pub const START_TEMPERATURE: f32 = 0.82;
 
 /// Start value of the feedback head's temperature, and that of the first stage whose margin is its
 /// mass: the margin's constants were measured with it (RECIPE.md, "Second study").

@@ -51,11 +51,11 @@ const TRASH_PREFIX: &str = "trash-";
 pub struct EdgeOptions {
     /// Bytes that have to stay free on the file system; below that ingest is refused. Default: 64 MiB.
     pub reserve_bytes: u64,
-    /// Page cache of one collection's database in bytes. Default: 32 MiB.
+    /// Page cache of one collection's database in bytes. Default: 24 MiB.
     pub database_cache_bytes: usize,
     /// Cache of decoded vectors and terms of one collection in bytes. Default: 48 MiB.
     pub point_cache_bytes: u64,
-    /// Cache of decoded keys of one collection in bytes. Default: 64 MiB.
+    /// Cache of decoded keys of one collection in bytes. Default: 48 MiB.
     pub key_cache_bytes: u64,
     /// Passages from which on an HNSW index is built; below, dense search is exact. Default: 50,000
     /// (about 5 ms of CPU a search).
@@ -71,9 +71,9 @@ impl Default for EdgeOptions {
     fn default() -> Self {
         Self {
             reserve_bytes: 64 << 20,
-            database_cache_bytes: 32 << 20,
+            database_cache_bytes: 24 << 20,
             point_cache_bytes: 48 << 20,
-            key_cache_bytes: 64 << 20,
+            key_cache_bytes: 48 << 20,
             hnsw_from_points: 50_000,
             rebuild_unclean_below: 20_000,
             index_wait: Duration::from_secs(10),

@@ -263,16 +263,17 @@ impl Owner {
             self.shared.progress.send_modify(|p| p.optimizing = large);
             let done = self.shared.with_index(Index::optimize);
             self.shared.progress.send_modify(|p| p.optimizing = false);
-            let changed = done?;
             self.removed_since_optimize = 0;
-            self.mark.unoptimized = 0;
-            tracing::info!(
-                collection = self.shared.name,
-                changed,
-                points = count,
-                seconds = started.elapsed().as_secs_f32(),
-                "search index optimized"
-            );
+            // What is too small for a graph of its own is searched exactly and waits for more.
+            if done? {
+                self.mark.unoptimized = 0;
+                tracing::info!(
+                    collection = self.shared.name,
+                    points = count,
+                    seconds = started.elapsed().as_secs_f32(),
+                    "search index optimized"
+                );
+            }
             self.flush()?;
         }
         Ok(())

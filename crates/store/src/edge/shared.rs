@@ -9,6 +9,7 @@ use moerag_retrieve::KeyBlock;
 use moerag_retrieve::linalg::dot;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
+use rayon::prelude::*;
 use tokio::sync::watch;
 
 use super::EdgeOptions;
@@ -27,6 +28,8 @@ const HALF_PRECISION: f32 = 1e-3;
 /// Most results asked of the shard for one list, however many ties or dead points there are.
 const MAX_FETCH: usize = 50_000;
 
+/// Rows that are worth another thread's while.
+const LEAST_SHARE: usize = 24;
 /// Collections opened so far.
 static OPENED: AtomicU64 = AtomicU64::new(0);
 
@@ -269,7 +272,9 @@ impl Shared {
         refs: &[PassageRef],
     ) -> Result<Vec<Option<Arc<KeyBlock>>>, StoreError> {
         let snapshot = self.published.load_full();
-        refs.iter()
+        // Idle cores take a share: rows that are not cached are read and decoded.
+        refs.par_iter()
+            .with_min_len(LEAST_SHARE)
             .map(|at| {
                 // What is cached is live, or was when its passage was found.
                 let point = at.point.as_u128();
