@@ -53,7 +53,7 @@ pub struct EdgeOptions {
     pub reserve_bytes: u64,
     /// Page cache of one collection's database in bytes. Default: 24 MiB.
     pub database_cache_bytes: usize,
-    /// Cache of decoded vectors and terms of one collection in bytes. Default: 48 MiB.
+    /// Cache of decoded vectors and terms of one collection in bytes. Default: 40 MiB.
     pub point_cache_bytes: u64,
     /// Cache of decoded keys of one collection in bytes. Default: 48 MiB.
     pub key_cache_bytes: u64,
@@ -72,7 +72,7 @@ impl Default for EdgeOptions {
         Self {
             reserve_bytes: 64 << 20,
             database_cache_bytes: 24 << 20,
-            point_cache_bytes: 48 << 20,
+            point_cache_bytes: 40 << 20,
             key_cache_bytes: 48 << 20,
             hnsw_from_points: 50_000,
             rebuild_unclean_below: 20_000,
