@@ -11,9 +11,9 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use moerag_encoder::{EncodeOptions, Encoder, LoadOptions, default_dir};
 use moerag_model::{AttendInput, CollectionModel, CollectionWeights, DeviceKind, Routing};
 use moerag_retrieve::{
-    Analyzer, CheapCandidate, CorpusStats, FeaturesRef, KeyBlock, KeySpec, LsiBasis,
-    PassageFeatures, PassageInput, QueryFeatures, TokenCodec, ViewConfig, Views, feedback_vector,
-    gate_inputs, prune,
+    Analyzer, CheapCandidate, CorpusStats, FeaturesRef, KeySpec, LsiBasis, PassageFeatures,
+    PassageInput, QueryFeatures, TokenCodec, ViewConfig, Views, feedback_vector, gate_inputs,
+    prune,
 };
 use ndarray::Array2;
 use rand::{Rng, SeedableRng};
@@ -99,10 +99,6 @@ fn views(c: &mut Criterion) {
         bench.iter(|| views.raw(black_box(&q), &prepared, &prf, &kept, None));
     });
 
-    let bytes = postcard::to_allocvec(&passages[0].keys).unwrap_or_default();
-    c.bench_function("read_keys", |bench| {
-        bench.iter(|| postcard::from_bytes::<KeyBlock>(black_box(&bytes)));
-    });
     let blocks: Vec<_> = passages.iter().map(|p| &p.lex).collect();
     if let Some(basis) = LsiBasis::fit(&blocks, &stats, &|| false) {
         c.bench_function("latent_places", |bench| {
