@@ -155,8 +155,8 @@ async fn a_tiny_store_grows_and_reads_back() {
         let (_, found) = grown.iter().find(|(p, _)| p == passage).unwrap();
         assert_eq!((&found.lex, &found.keys), (&features.lex, &features.keys));
         // The store keeps half precision.
-        let pairs = found.vector.iter().zip(&features.vector);
-        assert!(pairs.clone().all(|(a, b)| (a - b).abs() < 5e-4));
+        let mut pairs = found.vector.iter().zip(&features.vector);
+        assert!(pairs.all(|(a, b)| (a - b).abs() < 5e-4));
     }
     let (mut texts, mut lengths) = (HashSet::new(), Vec::new());
     for (passage, features) in grown
@@ -164,7 +164,7 @@ async fn a_tiny_store_grows_and_reads_back() {
         .filter(|(p, _)| p.document_id.starts_with("grown-"))
     {
         features.keys.validate(&spec().key_spec).unwrap();
-        assert!((norm(&features.vector) - 1.0).abs() < 1e-4);
+        assert!((norm(&features.vector) - 1.0).abs() < 1e-3);
         let lex = lex_block(&analyzer, &passage.title, &passage.text, &passage.sentences);
         assert_eq!(features.lex, lex);
         assert!(
