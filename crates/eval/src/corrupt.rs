@@ -243,7 +243,8 @@ mod tests {
         let mean = unit(sum);
         for ((passage, was), (same, is)) in before.iter().zip(&after) {
             assert_eq!((passage, &was.lex, &was.keys), (same, &is.lex, &is.keys));
-            assert!((dot(&is.vector, &is.vector) - 1.0).abs() < 1e-5);
+            // The store keeps half precision.
+            assert!((dot(&is.vector, &is.vector) - 1.0).abs() < 2e-3);
             // At most the angle whose tangent is the noise, and not the mean itself.
             let cosine = dot(&is.vector, &mean);
             assert!((0.9985..0.99999).contains(&cosine), "{cosine}");
