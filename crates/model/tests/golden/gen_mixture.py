@@ -35,7 +35,7 @@ class Model:
             raw = {v: log(expm1(w)) + k * 0.3 * sin(h * 13 + VIEWS.index(v)) for v, w in views.items()}
             pos = {v: log1p(exp(a)) for v, a in raw.items()}
             self.w.append({VIEWS.index(v): p / sum(pos.values()) for v, p in pos.items()})
-        self.t = [exp(log(0.8) + k * 0.2 * sin(h + 1)) for h in range(8)]
+        self.t = [exp(log(0.82) + k * 0.2 * sin(h + 1)) for h in range(8)]
         self.alpha = exp(log(6) + k * 0.1)
         self.log_bias = [log(G0[h]) + k * 0.1 * sin(h + 2) for h in range(8)]
         self.bias = [k * 0.05 * sin(h + 3) for h in range(8)]
