@@ -9,12 +9,10 @@ use router_service::args::Args;
 use router_service::config::{self, RouterConfig};
 use tracing::error;
 
-/// A query makes and drops some hundred vectors on five threads (docs/speed.md has what this is worth).
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Time for work on blocking threads to end once everything else has.
 const LAST_GRACE: Duration = Duration::from_secs(5);
+#[global_allocator] // A query makes some hundred vectors on five threads (docs/speed.md).
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
