@@ -68,7 +68,6 @@ async fn load_encoder(config: &RouterConfig) -> anyhow::Result<Arc<Encoder>> {
     let options = LoadOptions {
         device: config.device,
         precision: config.precision,
-        threads: None,
         ..LoadOptions::default()
     };
     let loaded = tokio::task::spawn_blocking(move || Encoder::load_with(&dir, &options)).await;

@@ -62,7 +62,6 @@ fn embeddings_agree_over_devices() {
         let options = LoadOptions {
             device: kind,
             precision: Precision::F32,
-            threads: None,
             ..LoadOptions::default()
         };
         let encoder = match Encoder::load_with(&dir, &options) {

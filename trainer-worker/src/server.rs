@@ -42,7 +42,6 @@ pub async fn start(config: WorkerConfig, shutdown: Shutdown) -> anyhow::Result<R
     let options = LoadOptions {
         device: config.device,
         precision: config.precision,
-        threads: None,
         ..LoadOptions::default()
     };
     let load = move || Encoder::load_with(&directory, &options);

@@ -7,7 +7,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group, criterion_main};
 use moerag_encoder::{EncodeOptions, Encoder, LoadOptions, default_dir};
 use moerag_model::{AttendInput, CollectionModel, CollectionWeights, DeviceKind, Routing};
 use moerag_retrieve::{
@@ -43,7 +43,7 @@ fn encoder(c: &mut Criterion) {
     let encoder = match encoder {
         Ok(encoder) => encoder,
         Err(error) => {
-            eprintln!("SKIPPED: encode_query, encode_passages: {error}");
+            eprintln!("SKIPPED: the encoder: {error}");
             return;
         }
     };
@@ -72,13 +72,7 @@ fn views(c: &mut Criterion) {
     let vector = unit_rows(&mut rng, 1).row(0).to_vec();
     let ids = (0..12).collect();
     let q = QueryFeatures::new(&analyzer, words(&mut rng, 8), vector, tokens, ids);
-    let cheap: Vec<CheapCandidate<'_>> = passages
-        .iter()
-        .map(|p| CheapCandidate {
-            vector: &p.vector,
-            lex: &p.lex,
-        })
-        .collect();
+    let cheap: Vec<CheapCandidate<'_>> = passages.iter().map(Into::into).collect();
     let config = ViewConfig::default();
     c.bench_function("prune", |bench| {
         bench.iter(|| prune(black_box(&q), &cheap, &stats, &config, None));
@@ -122,11 +116,7 @@ fn views(c: &mut Criterion) {
         query_vector: &q.vector,
     };
     c.bench_function("attend", |bench| {
-        bench.iter_batched(
-            || input,
-            |input| model.attend(&input, Routing::Soft),
-            BatchSize::SmallInput,
-        );
+        bench.iter(|| model.attend(black_box(&input), Routing::Soft));
     });
 }
 

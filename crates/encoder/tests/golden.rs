@@ -56,7 +56,6 @@ fn load_in(device: DeviceKind, precision: Precision) -> Encoder {
     let options = LoadOptions {
         device,
         precision,
-        threads: None,
         ..LoadOptions::default()
     };
     Encoder::load_with(&default_dir().unwrap(), &options).unwrap_or_else(|error| panic!("{error}"))

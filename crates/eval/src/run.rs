@@ -105,7 +105,6 @@ pub async fn run(
     let load = LoadOptions {
         device: options.device,
         precision: options.precision,
-        threads: None,
         ..LoadOptions::default()
     };
     let encoder = tokio::task::spawn_blocking(move || Encoder::load_with(&dir, &load))

@@ -128,9 +128,7 @@ impl TokenCodec {
                         .enumerate()
                         .fold(0u8, |byte, (k, x)| byte | (u8::from(*x >= 0.0) << k))
                 })),
-                TokenCode::F16 => {
-                    codes.extend(row.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()));
-                }
+                TokenCode::F16 => encode_f16(row, &mut codes),
             }
         }
         codes
@@ -314,7 +312,13 @@ impl pulp::NullaryFnOnce for Rotate<'_> {
     }
 }
 
-fn decode_f16(code: &[u8], row: &mut [f32]) {
+/// Appends numbers in half precision, two little-endian bytes each.
+pub fn encode_f16(row: &[f32], out: &mut Vec<u8>) {
+    out.extend(row.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()));
+}
+
+/// Reads what [`encode_f16`] wrote, as far as both reach.
+pub fn decode_f16(code: &[u8], row: &mut [f32]) {
     // In pieces, so that the conversion uses the processor's instruction for it where there is one.
     let mut halves = [f16::ZERO; 64];
     for (out, bytes) in row.chunks_mut(64).zip(code.chunks(128)) {

@@ -4,6 +4,7 @@ use ndarray::Array2;
 
 use crate::lex::{LexBlock, LexQuery};
 use crate::linalg::{dot, normalise};
+use crate::passage::PassageFeatures;
 use crate::query::QueryFeatures;
 use crate::stats::CorpusStats;
 use crate::views::{ViewConfig, ViewMatrix};
@@ -20,6 +21,15 @@ pub struct CheapCandidate<'a> {
     pub vector: &'a [f32],
     /// Terms.
     pub lex: &'a LexBlock,
+}
+
+impl<'a> From<&'a PassageFeatures> for CheapCandidate<'a> {
+    fn from(f: &'a PassageFeatures) -> Self {
+        Self {
+            vector: &f.vector,
+            lex: &f.lex,
+        }
+    }
 }
 
 /// Indices of the candidates that survive, ascending: the `prune_to` highest under

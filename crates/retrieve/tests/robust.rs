@@ -224,13 +224,7 @@ fn pruning_keeps_the_best_in_order_and_the_gold() {
         Array2::zeros((0, DIMS)),
         vec![],
     );
-    let cheap: Vec<CheapCandidate<'_>> = passages
-        .iter()
-        .map(|p| CheapCandidate {
-            vector: &p.vector,
-            lex: &p.lex,
-        })
-        .collect();
+    let cheap: Vec<CheapCandidate<'_>> = passages.iter().map(Into::into).collect();
     let config = |prune_to| ViewConfig {
         prune_to,
         ..ViewConfig::default()

@@ -130,7 +130,7 @@ impl RouterEngine {
         };
         // Not if something changed meanwhile: the reply may show either state.
         if let Some(key) = key
-            && self.reply_key(&request.model, query).await?.as_ref() == Some(&key)
+            && key.is_current(&*self.inner.store)
         {
             self.inner.replies.put(key, Arc::new(reply.clone()));
         }

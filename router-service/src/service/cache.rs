@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use moerag_model::Routing;
-use moerag_store::{ContentState, Filter};
+use moerag_store::{ContentState, Filter, PassageStore};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,12 @@ impl ReplyKey {
             version: model.version(),
             weights_digest: model.weights_digest().to_owned(),
         }
+    }
+
+    /// Whether the collections have the content still that the key names.
+    pub(super) fn is_current(&self, store: &dyn PassageStore) -> bool {
+        let mut states = self.collections.iter();
+        states.all(|(name, state)| store.content_state(name) == Some(*state))
     }
 }
 

@@ -256,13 +256,7 @@ impl Worker<'_> {
         let feedback = feedback_vector(q, &vectors);
         let cheap: Vec<CheapCandidate<'_>> = found
             .iter()
-            .map(|i| {
-                let features = &corpus.features[*i];
-                CheapCandidate {
-                    vector: &features.vector,
-                    lex: &features.lex,
-                }
-            })
+            .map(|i| CheapCandidate::from(&corpus.features[*i]))
             .collect();
         let kept = prune(q, &cheap, stats, config, Some(gold));
         let Some(row) = kept.iter().position(|i| *i == gold) else {

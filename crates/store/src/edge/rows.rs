@@ -9,9 +9,8 @@
 
 use std::sync::Arc;
 
-use half::f16;
-use half::slice::HalfFloatSliceExt;
 use moerag_retrieve::LexBlock;
+use moerag_retrieve::codec::{decode_f16, encode_f16};
 use redb::TableDefinition;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -87,16 +86,14 @@ pub(super) fn encode_point(
     vector: &[f32],
     lex: &LexBlock,
 ) -> Result<Vec<u8>, StoreError> {
-    let vector: Vec<u8> = vector
-        .iter()
-        .flat_map(|value| f16::from_f32(*value).to_le_bytes())
-        .collect();
+    let mut halves = Vec::with_capacity(vector.len() * 2);
+    encode_f16(vector, &mut halves);
     let lex = std::borrow::Cow::Borrowed(lex);
     encode(&PointRow {
         document_id,
         ordinal,
         lex,
-        vector: &vector,
+        vector: &halves,
     })
 }
 
@@ -104,19 +101,15 @@ pub(super) fn encode_point(
 pub(super) fn decode_point(point: u128, bytes: &[u8]) -> Result<Point, StoreError> {
     let row: PointRow<'_> =
         postcard::from_bytes(bytes).map_err(|error| corrupt("a row of points", &error))?;
-    let (values, _) = row.vector.as_chunks::<2>();
-    let mut vector: Arc<[f32]> = vec![0.0; values.len()].into();
-    if let Some(vector) = Arc::get_mut(&mut vector) {
-        let halves: Vec<f16> = values.iter().map(|v| f16::from_le_bytes(*v)).collect();
-        halves.convert_to_f32_slice(vector);
-    }
+    let mut vector = vec![0.0; row.vector.len() / 2];
+    decode_f16(row.vector, &mut vector);
     Ok(Point {
         at: PassageRef {
             document_id: row.document_id.to_owned(),
             ordinal: row.ordinal,
             point: Uuid::from_u128(point),
         },
-        vector,
+        vector: vector.into(),
         lex: Arc::new(row.lex.into_owned()),
     })
 }
@@ -125,7 +118,7 @@ pub(super) fn decode_point(point: u128, bytes: &[u8]) -> Result<Point, StoreErro
 pub(super) fn pieces(keys: &[u8]) -> (impl Iterator<Item = (u16, &[u8])>, &[u8]) {
     let full = keys.chunks_exact(PIECE);
     let rest = full.remainder();
-    (full.zip(0u16..).map(|(piece, at)| (at, piece)), rest)
+    ((0..).zip(full), rest)
 }
 
 /// Encodes any other row.
@@ -159,7 +152,7 @@ mod tests {
             terms: vec![7, 8, 9],
             sentence_ends: vec![2, 3],
         };
-        let vector = [0.5, -0.25, f16::MIN_POSITIVE.to_f32()];
+        let vector = [0.5, -0.25, 2.0f32.powi(-14)];
         let bytes = encode_point("doc/ä", 3, &vector, &lex).unwrap();
         let point = decode_point(42, &bytes).unwrap();
         assert_eq!(

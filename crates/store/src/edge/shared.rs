@@ -49,26 +49,26 @@ pub(super) struct Progress {
 /// live without a look into the database.
 #[derive(Default)]
 pub(super) struct Settled {
-    /// Grows with every change of the index; 0 while it differs from the published state.
+    /// Grows with every change of the index; 0 before the first and odd while it differs from the
+    /// published state. Written by the owner thread alone.
     epoch: AtomicU64,
-    last: AtomicU64,
 }
 
 impl Settled {
     /// The index is about to differ.
     pub(super) fn disturb(&self) {
-        self.epoch.store(0, Ordering::SeqCst);
+        self.epoch.fetch_or(1, Ordering::SeqCst);
     }
 
     /// The index is the published state again.
     pub(super) fn settle(&self) {
-        let next = self.last.fetch_add(1, Ordering::SeqCst) + 1;
-        self.epoch.store(next, Ordering::SeqCst);
+        let before = self.epoch.fetch_or(1, Ordering::SeqCst) | 1;
+        self.epoch.store(before + 1, Ordering::SeqCst);
     }
 
     /// The present epoch, if the index is settled.
     fn epoch(&self) -> Option<u64> {
-        Some(self.epoch.load(Ordering::SeqCst)).filter(|epoch| *epoch > 0)
+        Some(self.epoch.load(Ordering::SeqCst)).filter(|epoch| *epoch > 0 && epoch % 2 == 0)
     }
 }
 

@@ -16,8 +16,7 @@ use qdrant_client::qdrant::{Condition, Filter, PointId, PointsSelector, Range};
 
 use super::handle::Handle;
 use super::schema::{
-    GENERATION, LEX, LIVE, Mark, MarkState, Names, PIECES, REVISION, STATE, named_id,
-    passage_points,
+    GENERATION, LEX, LIVE, Mark, MarkState, PIECES, REVISION, STATE, named_id, passage_points,
 };
 use super::stats::{Change, State, countable};
 use super::{MARK_FIELDS, QdrantStore, ops};
@@ -114,13 +113,9 @@ impl QdrantStore {
                 details.push(point.details);
             }
         }
-        let Names {
-            points: searched,
-            details: beside,
-            ..
-        } = &handle.names;
-        self.remote.upsert(beside, &details, None).await?;
-        self.remote.upsert(searched, &points, None).await?;
+        let names = &handle.names;
+        self.remote.upsert(&names.details, &details, None).await?;
+        self.remote.upsert(&names.points, &points, None).await?;
 
         let new_marks: Vec<Mark> = documents
             .iter()
