@@ -152,9 +152,9 @@ def markdown(report):
         rows = [[one["engine"], *(number(one[field]) for field in ("per_s", "per_cpu_s", "ratio"))] for one in report["encoding"]]
         parts.append(grid(["encoding in batches", "passages/s", "per CPU second", "8 bits / this"], rows))
     if report["training"]:
-        rows = [[LABELS[one["system"]], f"{one['passages']:,}", number(one["ingest_s"]), number(one["seconds"]),
+        rows = [[LABELS[one["system"]], f"{one['passages']:,}", number(one["ingest_s"]), number(one["seconds"]), number(one["trainer_peak_mb"]),
                  ", ".join(f"{stage} {number(seconds)}" for stage, seconds in one["steps"])] for one in report["training"]]
-        parts.append(grid(["training", "passages", "ingest, s", "train to serving, s", "of it, s"], rows))
+        parts.append(grid(["training", "passages", "ingest, s", "train to serving, s", "trainer's highest memory, MiB", "of it, s"], rows))
     if report["swap"]:
         fields = ("p50_ms", "p99_during_ms", "p99_else_ms")
         rows = [[LABELS[key], one["swaps"], *(number(one[field]) for field in fields), one["failed"]]

@@ -213,6 +213,21 @@ impl Request {
         self.submit(lane, batches, &reply)
     }
 
+    /// Threads that share the work.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Encodes `texts`, in their order, on this thread, which must be one of the workers'.
+    pub(crate) fn run_here(&self, texts: &[&str]) -> Result<Vec<Encoding>, EncoderError> {
+        let (_, batches) = self.batches(texts)?;
+        let mut gathered = Gathered::new(texts.len());
+        for batch in batches {
+            gathered.add(run_batch(&self.network, batch, self.wanted)?);
+        }
+        Ok(gathered.into_encodings())
+    }
+
     /// Queues the tokenizing as well, for callers whose thread must not work. A request of one batch
     /// stays on the thread that tokenized it: a query is not handed over twice.
     pub(crate) fn queue(self, texts: Vec<String>, reply: impl Reply) -> Result<(), EncoderError> {
@@ -267,6 +282,15 @@ impl Request {
         };
         let budget = self.network.budget();
         Ok((lane, batch::cut(texts, self.threads, budget)))
+    }
+
+    /// Calls `job` on a thread that is free for somebody who waits.
+    pub(crate) fn soon(
+        self,
+        job: impl FnOnce(&Self) + Send + 'static,
+    ) -> Result<(), EncoderError> {
+        let submitter = self.submitter.clone();
+        submitter.submit(Lane::Interactive, Box::new(move || job(&self)))
     }
 
     fn submit(

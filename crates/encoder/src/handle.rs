@@ -7,6 +7,7 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::encoder::{Encoder, Gathered, Part, Reply, lost, most_parts};
 use crate::encoding::{EncodeOptions, Encoding, TextKind};
 use crate::error::EncoderError;
+use crate::together::Waiting;
 
 /// Requests of each kind in the queue or at work; more wait for their turn without memory of
 /// their own in the encoder.
@@ -22,6 +23,7 @@ pub struct EncoderHandle {
     encoder: Arc<Encoder>,
     queries: Arc<Semaphore>,
     bulk: Arc<Semaphore>,
+    waiting: Arc<Waiting>,
 }
 
 impl Reply for mpsc::Sender<Part> {
@@ -42,6 +44,7 @@ impl EncoderHandle {
             encoder,
             queries: Arc::new(Semaphore::new(MOST_QUERIES)),
             bulk: Arc::new(Semaphore::new(MOST_BULK)),
+            waiting: Arc::default(),
         }
     }
 
@@ -78,14 +81,19 @@ impl EncoderHandle {
         Ok(gathered.into_encodings())
     }
 
-    /// Encodes one query with its token states.
+    /// Encodes one query with its token states, together with others that wait at the same time.
     ///
     /// # Errors
     ///
     /// As [`EncoderHandle::encode`].
     pub async fn encode_query(&self, text: &str) -> Result<Encoding, EncoderError> {
-        let texts = vec![text.to_owned()];
-        let encodings = self.encode(texts, EncodeOptions::query()).await?;
-        encodings.into_iter().next().ok_or_else(lost)
+        let permit = self.queries.acquire().await;
+        let _permit = permit.map_err(|_| EncoderError::Closed)?;
+        let answer = self.waiting.add(text.to_owned());
+        let waiting = Arc::clone(&self.waiting);
+        self.encoder
+            .request(&EncodeOptions::query())
+            .soon(move |request| waiting.serve(request))?;
+        answer.await.map_err(|_| lost())?
     }
 }

@@ -29,6 +29,7 @@ mod locate;
 mod network;
 mod precision;
 mod space;
+mod together;
 mod tokenize;
 mod weights;
 mod workers;

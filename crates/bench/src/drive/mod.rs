@@ -132,15 +132,20 @@ impl Session {
             .router_pid
             .context("resources needs --router-pid")?;
         let mut reply = serde_json::to_value(proc::resources(proc::program(given, ROUTER)?)?)?;
-        // Of a `moerag up` the trainer is known without being named.
-        let trainer = match self.args.trainer_pid {
-            Some(pid) => Some(proc::program(pid, TRAINER)?),
-            None => proc::program(given, TRAINER).ok(),
-        };
-        if let Some(pid) = trainer {
-            reply["trainer"] = serde_json::to_value(proc::resources(pid)?)?;
+        if let Some(trainer) = self.trainer_resources()? {
+            reply["trainer"] = serde_json::to_value(trainer)?;
         }
         Ok(reply)
+    }
+
+    /// Resources of the trainer; of a `moerag up` it is known without being named.
+    fn trainer_resources(&self) -> Result<Option<proc::Resources>> {
+        let pid = match (self.args.trainer_pid, self.args.router_pid) {
+            (Some(pid), _) => Some(proc::program(pid, TRAINER)?),
+            (None, Some(given)) => proc::program(given, TRAINER).ok(),
+            (None, None) => None,
+        };
+        pid.map(proc::resources).transpose()
     }
 }
 

@@ -65,6 +65,7 @@ impl Session {
             "version": last.published_version,
             "steps": steps.finish(),
             "message": last.message,
+            "trainer_peak_mb": self.trainer_resources()?.map(|trainer| trainer.peak_mb),
         }))
     }
 
