@@ -63,6 +63,8 @@ pub(crate) enum Command {
     /// Show and move the versions in the checkpoint store
     #[command(subcommand)]
     Models(Models),
+    /// Delete a collection with all its documents
+    Delete(Delete),
     /// Evaluate on data sets in BEIR layout, each trained on its documents alone
     Eval(Eval),
     /// Make a harder version of a data set in BEIR layout
@@ -285,6 +287,17 @@ pub(crate) enum AttackKind {
     NearDuplicates,
     /// Passages that repeat the words of a query and answer nothing
     Stuffed,
+}
+
+/// `moerag delete`
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    /// Name of the collection
+    #[arg(value_name = "COLLECTION")]
+    pub(crate) collection: String,
+    /// Do not ask; needed where there is no terminal to ask on
+    #[arg(long, short)]
+    pub(crate) yes: bool,
 }
 
 /// `moerag model`

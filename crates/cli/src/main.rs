@@ -65,6 +65,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Ask(args) => commands::ask::run(&addresses, args, json).await,
         Command::Status => commands::status::run(&addresses, json).await,
         Command::Models(command) => commands::models::run(&addresses, command, json).await,
+        Command::Delete(args) => commands::delete::run(&addresses, args, json).await,
         Command::Eval(args) => commands::eval::run(args, json).await,
         Command::EvalSet(args) => commands::eval_set::run(args, json).await,
         Command::Model(command) => commands::model::run(command, json).await,

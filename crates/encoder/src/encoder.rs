@@ -285,10 +285,7 @@ impl Request {
     }
 
     /// Calls `job` on a thread that is free for somebody who waits.
-    pub(crate) fn soon(
-        self,
-        job: impl FnOnce(&Self) + Send + 'static,
-    ) -> Result<(), EncoderError> {
+    pub(crate) fn soon(self, job: impl FnOnce(&Self) + Send + 'static) -> Result<(), EncoderError> {
         let submitter = self.submitter.clone();
         submitter.submit(Lane::Interactive, Box::new(move || job(&self)))
     }

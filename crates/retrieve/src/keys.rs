@@ -1,14 +1,15 @@
 //! Compressed keys of a passage: what the token, phrase, window and sentence views read.
 //!
-//! Token states are rotated by a fixed random rotation and stored as sign bits (48 bytes a token for
-//! 384 dimensions, RECIPE.md "Storage of the token table") or, to measure what that costs, as `f16`.
+//! Token states less their share of the passage's vector are rotated by a fixed random rotation and stored
+//! as sign bits with a gain each (49 bytes a token for 384 dimensions, RECIPE.md "Storage of the token
+//! table") or, to measure what that costs, whole as `f16`.
 //! Norms of smoothed states and of window means are stored beside them, because norms of sign-coded
 //! states are biased: coding noise adds to them. Sentence vectors take half a byte a dimension.
 
 use ndarray::{ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
-use crate::codec::TokenCodec;
+use crate::codec::{CodedTokens, TokenCodec, TokenCodes};
 use crate::error::RetrieveError;
 use crate::linalg::norm;
 
@@ -25,7 +26,7 @@ const SMOOTH_NORM_MAX: f32 = 1.0 + 2.0 * NEIGHBOUR_WEIGHT;
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenCode {
-    /// One sign bit per rotated dimension.
+    /// One sign bit per rotated dimension of the residual, and its gain.
     #[default]
     Sign1,
     /// Rotated state as little-endian `f16`.
@@ -59,7 +60,7 @@ pub struct KeySpec {
 impl Default for KeySpec {
     fn default() -> Self {
         Self {
-            version: 2,
+            version: 3,
             dims: 384,
             code: TokenCode::Sign1,
             rotation_seed: 0,
@@ -68,7 +69,7 @@ impl Default for KeySpec {
 }
 
 impl KeySpec {
-    /// Short name, for example `k2-d384-sign1-r0`.
+    /// Short name, for example `k3-d384-sign1-r0`.
     pub fn id(&self) -> String {
         let code = match self.code {
             TokenCode::Sign1 => "sign1",
@@ -94,6 +95,12 @@ pub struct KeyBlock {
     /// Rotated token states, `[seq * bytes_per_token]`.
     #[serde(with = "crate::packed")]
     pub codes: Vec<u8>,
+    /// What a sign of each token stands for, about the length of its residual, in units of `1.6 / 255`,
+    /// `[seq]`; empty for `f16`.
+    #[serde(with = "crate::packed")]
+    pub gains: Vec<u8>,
+    /// Multiple of the passage's vector that was taken off its token states; 0 for `f16`.
+    pub centre: f32,
     /// Norm of `t_j + .7 t_(j-1) + .7 t_(j+1)` in units of `2.4 / 255`, `[seq]`. A step is a tenth of
     /// the error that sign codes give a product.
     #[serde(with = "crate::packed")]
@@ -117,19 +124,27 @@ pub struct KeyBlock {
 impl KeyBlock {
     /// Compresses one passage.
     ///
-    /// `states` are the unit token states `[seq, d]`, unrotated; `sentence_vectors` the unit vectors
-    /// of the first sentences, `[d]` each.
+    /// `vector` is the passage's unit pooled vector, `[d]`, `states` the unit token states `[seq, d]`,
+    /// unrotated; `sentence_vectors` the unit vectors of the first sentences, `[d]` each.
     pub fn build(
         codec: &TokenCodec,
+        vector: &[f32],
         states: ArrayView2<'_, f32>,
         token_ids: &[u32],
         sentence_tokens: Vec<(u16, u16)>,
         sentence_vectors: &[impl AsRef<[f32]>],
     ) -> Self {
         let (sentence_codes, sentence_scales) = quantise(sentence_vectors);
+        let TokenCodes {
+            codes,
+            gains,
+            centre,
+        } = codec.encode(states, vector);
         Self {
             token_ids: token_ids.to_vec(),
-            codes: codec.encode(states),
+            codes,
+            gains,
+            centre,
             smooth_norms: smooth_norms(states)
                 .map(|n| (n / SMOOTH_NORM_MAX * 255.0).round() as u8)
                 .collect(),
@@ -151,8 +166,13 @@ impl KeyBlock {
     /// [`RetrieveError::KeyBlockShape`] names the first field that does not fit.
     pub fn validate(&self, spec: &KeySpec) -> Result<(), RetrieveError> {
         let seq = self.token_ids.len();
+        let gains = match spec.code {
+            TokenCode::Sign1 => seq,
+            TokenCode::F16 => 0,
+        };
         let checks = [
             ("codes", self.codes.len(), seq * spec.bytes_per_token()),
+            ("gains", self.gains.len(), gains),
             ("smooth_norms", self.smooth_norms.len(), seq),
             ("window_norms", self.window_norms.len(), window_count(seq)),
             (
@@ -172,6 +192,16 @@ impl KeyBlock {
                 found,
                 expected,
             }),
+        }
+    }
+
+    /// The tokens of a passage with the unit pooled vector `vector`, `[d]`.
+    pub fn tokens<'a>(&'a self, vector: &'a [f32]) -> CodedTokens<'a> {
+        CodedTokens {
+            codes: &self.codes,
+            gains: &self.gains,
+            centre: self.centre,
+            vector,
         }
     }
 

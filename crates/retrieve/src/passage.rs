@@ -73,6 +73,7 @@ impl PassageFeatures {
             lex: lex_block(analyzer, input.title, input.body, input.sentences),
             keys: KeyBlock::build(
                 codec,
+                input.vector,
                 input.states,
                 input.token_ids,
                 tokens,

@@ -22,7 +22,7 @@ pub(crate) fn scores(
     passage: FeaturesRef<'_>,
 ) -> Vec<f32> {
     let coverage = LexQuery::new(&q.terms, stats).sentence_coverage(passage.lex);
-    let tokens = tokens.range_scores(passage.keys);
+    let tokens = tokens.range_scores(passage.keys, passage.vector);
     let keys = passage.keys;
     let cosines: Vec<f32> = keys
         .sentence_codes

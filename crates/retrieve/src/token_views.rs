@@ -102,12 +102,17 @@ impl<'a> TokenQuery<'a> {
     }
 
     /// Scores one candidate; with a mask, as if the dropped tokens were not in it. A key block that
-    /// does not fit the codec counts as empty.
-    pub(crate) fn score(&mut self, keys: &KeyBlock, mask: Option<&GoldMask>) -> TokenScores {
+    /// does not fit the codec counts as empty. `vector` is the passage's own, `[d]`.
+    pub(crate) fn score(
+        &mut self,
+        keys: &KeyBlock,
+        vector: &[f32],
+        mask: Option<&GoldMask>,
+    ) -> TokenScores {
         if keys.validate(self.codec.spec()).is_err() {
             return TokenScores::default();
         }
-        self.multiply(keys);
+        self.multiply(keys, vector);
         pulp::Arch::new().dispatch(Score {
             query: self,
             keys,
@@ -143,11 +148,11 @@ impl<'a> TokenQuery<'a> {
     }
 
     /// IDF-weighted MaxSim of each token range; `None` for an empty one.
-    pub(crate) fn range_scores(&mut self, keys: &KeyBlock) -> Vec<Option<f32>> {
+    pub(crate) fn range_scores(&mut self, keys: &KeyBlock, vector: &[f32]) -> Vec<Option<f32>> {
         if self.query.count == 0 || keys.validate(self.codec.spec()).is_err() {
             return vec![None; keys.sentence_tokens.len()];
         }
-        self.multiply(keys);
+        self.multiply(keys, vector);
         let lanes = self.query.rows.lanes();
         let mut scores = Vec::with_capacity(keys.sentence_tokens.len());
         for (start, end) in &keys.sentence_tokens {
@@ -168,10 +173,10 @@ impl<'a> TokenQuery<'a> {
         scores
     }
 
-    fn multiply(&mut self, keys: &KeyBlock) {
+    fn multiply(&mut self, keys: &KeyBlock, vector: &[f32]) {
         self.codec.products(
             &self.query.rows,
-            &keys.codes,
+            keys.tokens(vector),
             &mut self.decoded,
             &mut self.sims,
         );
@@ -265,7 +270,7 @@ impl<'a> TokenQuery<'a> {
                 sum += 2.0
                     * tokens[..i]
                         .iter()
-                        .map(|b| self.codec.cosine(&keys.codes, *a, *b))
+                        .map(|b| self.codec.cosine(&keys.codes, &keys.gains, *a, *b))
                         .sum::<f32>();
             }
             sum.max(1e-6).sqrt() / tokens.len() as f32
@@ -335,7 +340,7 @@ impl<'a> TokenQuery<'a> {
         if before == j.checked_sub(1) && after == (j + 1 < seq).then_some(j + 1) {
             return keys.smooth_norm(j);
         }
-        let cosine = |a: usize, b: usize| self.codec.cosine(&keys.codes, a, b);
+        let cosine = |a: usize, b: usize| self.codec.cosine(&keys.codes, &keys.gains, a, b);
         let w = NEIGHBOUR_WEIGHT;
         let mut square = 1.0;
         for k in [before, after].into_iter().flatten() {

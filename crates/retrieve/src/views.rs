@@ -234,7 +234,7 @@ impl<'a> Scorer<'a> {
         let dense = dot(self.query, vector);
         self.stats.geometry().centre(vector, &mut self.centred);
         let lex = self.lex.score(passage.lex, mask);
-        let tokens = self.tokens.score(passage.keys, mask);
+        let tokens = self.tokens.score(passage.keys, passage.vector, mask);
         let smax = self.best_sentence(passage.keys, mask).map(|best| {
             // Hidden words lower a sentence vector as they lower the passage vector.
             let hidden = mask.is_some_and(|m| !m.hidden_terms.is_empty());
@@ -290,14 +290,14 @@ fn masked_vector(codec: &TokenCodec, passage: FeaturesRef<'_>, mask: &GoldMask) 
     let mut vector = passage.vector.to_vec();
     let keys = passage.keys;
     let mut states = Array2::zeros((0, 0));
-    codec.decode_into(&keys.codes, &mut states);
+    codec.decode_into(keys.tokens(passage.vector), &mut states);
     let seq = states.nrows();
     let kept = (0..seq).filter(|j| mask.keeps(*j)).count();
     if kept == 0 || kept == seq || keys.mean_norm <= 1e-9 {
         return vector;
     }
     let mut shift = vec![0.0f32; codec.dims()];
-    let mut squares = 0.0;
+    let mut noise = 0.0;
     for (j, state) in states.rows().into_iter().enumerate() {
         let share = if mask.keeps(j) {
             1.0 / kept as f32
@@ -309,16 +309,14 @@ fn masked_vector(codec: &TokenCodec, passage: FeaturesRef<'_>, mask: &GoldMask) 
             .iter_mut()
             .zip(state)
             .for_each(|(s, x)| *s += weight * x);
-        squares += weight * weight;
+        noise += weight * weight * codec.coding_noise(&keys.gains, j);
     }
     vector
         .iter_mut()
         .zip(codec.unrotate(&shift))
         .for_each(|(v, s)| *v += s);
     let square = dot(&vector, &vector);
-    let length = (square - codec.coding_noise() * squares)
-        .max(0.25 * square)
-        .sqrt();
+    let length = (square - noise).max(0.25 * square).sqrt();
     vector.iter_mut().for_each(|v| *v /= length + 1e-9);
     vector
 }

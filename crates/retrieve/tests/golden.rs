@@ -112,6 +112,7 @@ fn passages(golden: &Golden, codec: &TokenCodec) -> Vec<PassageFeatures> {
             .collect();
         let keys = KeyBlock::build(
             codec,
+            &f32s(&vector),
             matrix(&states).view(),
             &p.token_ids,
             Vec::new(),

@@ -60,6 +60,8 @@ fn document(rng: &mut ChaCha8Rng, spec: &CollectionSpec, number: usize) -> Docum
                 keys: KeyBlock {
                     token_ids: (0..TOKENS).map(|_| term(rng) % 30_000).collect(),
                     codes: vec![0x5a; TOKENS * spec.key_spec.bytes_per_token()],
+                    gains: vec![128; TOKENS],
+                    centre: 0.5,
                     smooth_norms: vec![1; TOKENS],
                     window_norms: vec![1; window_count(TOKENS)],
                     mean_norm: 0.5,

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use moerag_retrieve::PassageFeatures;
-use moerag_store::{CollectionInfo, Passage};
+use moerag_store::{CollectionInfo, Passage, StoreError};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::engine::{Inner, RouterEngine};
@@ -107,6 +107,28 @@ impl RouterEngine {
             .delete_documents(collection, &found)
             .await?;
         Ok((deleted, missing))
+    }
+
+    /// Deletes a collection with all its documents; returns what it was.
+    ///
+    /// # Errors
+    /// It does not exist, or the store fails.
+    pub async fn delete_collection(&self, name: &str) -> Result<CollectionInfo, RouterError> {
+        check_name(name)?;
+        let info = self.inner.store.collection(name).await?;
+        let there = self.inner.store.drop_collection(name).await;
+        self.inner.forget(name);
+        if there? {
+            tracing::info!(
+                collection = name,
+                documents = info.documents,
+                "collection deleted"
+            );
+            return Ok(info);
+        }
+        // Somebody else was faster.
+        let name = name.to_owned();
+        Err(StoreError::UnknownCollection { name }.into())
     }
 
     /// Begins a walk over the passages of a collection. `page_size` 0 means a good one.

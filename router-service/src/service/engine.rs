@@ -206,6 +206,13 @@ impl Inner {
         *lock(&self.servable) = None;
     }
 
+    /// Forgets what is known of a collection that was deleted.
+    pub(super) fn forget(&self, name: &str) {
+        lock(&self.specs).remove(name);
+        lock(&self.digests).remove(name);
+        self.forget_servable();
+    }
+
     /// Refuses collections of another embedding space or with other keys.
     pub(super) fn check_spec(&self, name: &str, spec: &CollectionSpec) -> Result<(), RouterError> {
         let pairs = [

@@ -83,6 +83,23 @@ impl CorpusService for Services {
             .await
     }
 
+    async fn delete_collection(
+        &self,
+        request: Request<v1::DeleteCollectionRequest>,
+    ) -> Result<Response<v1::DeleteCollectionResponse>, Status> {
+        let context = Context::new("DeleteCollection", request.metadata());
+        context
+            .run(async {
+                let name = request.into_inner().collection;
+                let info = self.engine()?.delete_collection(&name).await?;
+                Ok(v1::DeleteCollectionResponse {
+                    documents: info.documents,
+                    passages: info.passages,
+                })
+            })
+            .await
+    }
+
     async fn list_collections(
         &self,
         request: Request<v1::ListCollectionsRequest>,

@@ -4,7 +4,7 @@ use moerag_proto::v1;
 use moerag_proto::v1::ingest_request::Message;
 use tonic::Code;
 
-use crate::sandbox::{Sandbox, document, library, start};
+use crate::sandbox::{Sandbox, document, library, question, start};
 
 fn statuses(outcomes: &[v1::DocumentOutcome]) -> Vec<(u64, &str, v1::DocumentStatus)> {
     outcomes
@@ -129,6 +129,56 @@ async fn pruning_deletes_what_was_not_sent_and_spares_what_is_kept() {
         .await;
     let list = list.unwrap().into_inner().collections;
     assert_eq!((list.len(), list[0].documents), (1, 1));
+    sandbox.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_collection_is_gone_and_its_name_is_free() {
+    let mut sandbox = Sandbox::start().await;
+    sandbox.ingest("docs", library()).await;
+    sandbox
+        .ingest(
+            "other",
+            vec![document("x", "", "A ferry crosses the strait.")],
+        )
+        .await;
+    assert!(!sandbox.ask("how do bees dance?").await.passages.is_empty());
+    let delete = |name: &str| v1::DeleteCollectionRequest {
+        collection: name.into(),
+    };
+    let gone = sandbox.corpus.delete_collection(delete("docs")).await;
+    let gone = gone.unwrap().into_inner();
+    assert_eq!(gone.documents, library().len() as u64);
+    assert!(gone.passages >= gone.documents);
+
+    // Named it is unknown at once, unnamed it is left out, also of what was asked before.
+    let mut named = question("how do bees dance?");
+    named.collections = vec!["docs".into()];
+    let status = sandbox.router.attend(named).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound, "{status}");
+    let left = sandbox.router.attend(question("how do bees dance?")).await;
+    let left = left.unwrap().into_inner();
+    assert!(left.passages.iter().all(|p| p.collection == "other"));
+    for (name, code) in [("docs", Code::NotFound), ("../x", Code::InvalidArgument)] {
+        let status = sandbox.corpus.delete_collection(delete(name)).await;
+        assert_eq!(status.unwrap_err().code(), code);
+    }
+
+    let again = sandbox.ingest("docs", library()).await;
+    assert!(
+        again
+            .iter()
+            .all(|o| o.status() == v1::DocumentStatus::Written)
+    );
+    let dir = sandbox.stop().await;
+    let mut sandbox = Sandbox::start_in(dir, |_| {}).await;
+    let list = sandbox
+        .corpus
+        .list_collections(v1::ListCollectionsRequest {})
+        .await;
+    let list = list.unwrap().into_inner().collections;
+    let names: Vec<&str> = list.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(names, ["docs", "other"]);
     sandbox.stop().await;
 }
 

@@ -28,7 +28,7 @@ async fn a_reply_is_consistent_with_itself_and_names_the_prior() {
     let reply = sandbox.ask("Why are spring tides so high?").await;
     let model = reply.model.unwrap();
     assert_eq!((model.version, model.source()), (0, v1::ModelSource::Prior));
-    assert_eq!(model.key_spec, "k2-d384-sign1-r0");
+    assert_eq!(model.key_spec, "k3-d384-sign1-r0");
     assert!(!reply.request_id.is_empty() && !reply.truncated && reply.token_count > 3);
 
     let first = &reply.passages[0];

@@ -354,7 +354,8 @@ impl Generator<'_> {
             return Vec::new();
         };
         let mut states = Array2::zeros((0, dim));
-        self.codec.decode_into(&features.keys.codes, &mut states);
+        let tokens = features.keys.tokens(&features.vector);
+        self.codec.decode_into(tokens, &mut states);
         let rotated = self.codec.rotate(vector);
         let cosines = states.dot(&rotated.row(0));
         let known = cosines.len().min(spans.len());

@@ -198,8 +198,8 @@ mod tests {
             "",
             "k1",
             "k9-d384-sign1-r0",
-            "k2-d384-int4-r0",
-            "k2-d384-sign1-r0-x",
+            "k3-d384-int4-r0",
+            "k3-d384-sign1-r0-x",
         ] {
             assert_eq!(key_spec(bad), None, "{bad}");
         }

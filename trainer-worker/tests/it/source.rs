@@ -44,6 +44,13 @@ impl CorpusService for FakeRouter {
         Err(Status::unimplemented("not needed here"))
     }
 
+    async fn delete_collection(
+        &self,
+        _: Request<v1::DeleteCollectionRequest>,
+    ) -> Result<Response<v1::DeleteCollectionResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
     async fn list_collections(
         &self,
         _: Request<v1::ListCollectionsRequest>,

@@ -5,7 +5,7 @@ use std::ops::Range;
 use moerag_encoder::RECIPE_MAX_TOKENS;
 use moerag_retrieve::keys::{sentence_bytes, window_count, window_range};
 use moerag_retrieve::linalg::norm;
-use moerag_retrieve::{KeyBlock, KeySpec, MAX_SENTENCES, TokenCode, TokenCodec};
+use moerag_retrieve::{KeyBlock, KeySpec, MAX_SENTENCES, TokenCodec};
 use ndarray::{Array2, Axis};
 
 use super::mix::Pick;
@@ -20,10 +20,19 @@ pub(super) fn pickable(keys: &KeyBlock) -> usize {
 
 /// Tokens, codes and sentence vectors of the picked sentences, under the base's title.
 ///
-/// Codes and sentence vectors are those of real text. Norms of smoothed states are taken over too,
-/// which is inexact at the seams; those of window means are computed from the codes.
-pub(super) fn assemble(codec: &TokenCodec, of: [&KeyBlock; 2], picks: &[Pick]) -> KeyBlock {
-    let mut block = KeyBlock::default();
+/// Codes, gains and sentence vectors are those of real text, around the vector of the new passage.
+/// Norms of smoothed states are taken over too, which is inexact at the seams; those of window
+/// means are computed from the codes.
+pub(super) fn assemble(
+    codec: &TokenCodec,
+    vector: &[f32],
+    of: [&KeyBlock; 2],
+    picks: &[Pick],
+) -> KeyBlock {
+    let mut block = KeyBlock {
+        centre: of[0].centre,
+        ..KeyBlock::default()
+    };
     let title = of[0]
         .sentence_tokens
         .first()
@@ -47,13 +56,17 @@ pub(super) fn assemble(codec: &TokenCodec, of: [&KeyBlock; 2], picks: &[Pick]) -
         }
     }
     let mut states = Array2::zeros((0, 0));
-    codec.decode_into(&block.codes, &mut states);
+    codec.decode_into(block.tokens(vector), &mut states);
     let seq = block.token_ids.len();
-    block.window_norms = (0..window_count(seq))
-        .map(|w| (mean_norm(&states, window_range(w, seq), codec.spec()) * 65535.0).round() as u16)
+    let mean_norm = |tokens: Range<usize>| mean_norm(codec, &block.gains, &states, tokens);
+    let window_norms = (0..window_count(seq))
+        .map(|w| (mean_norm(window_range(w, seq)) * 65535.0).round() as u16)
         .collect();
-    block.mean_norm = mean_norm(&states, 0..seq, codec.spec());
-    block
+    KeyBlock {
+        mean_norm: mean_norm(0..seq),
+        window_norms,
+        ..block
+    }
 }
 
 /// Appends tokens as far as there is room; returns where they lie now.
@@ -66,6 +79,9 @@ fn append(to: &mut KeyBlock, from: &KeyBlock, tokens: Range<usize>, spec: &KeySp
     to.token_ids.extend_from_slice(&from.token_ids[first..last]);
     to.codes
         .extend_from_slice(&from.codes[first * bytes..last * bytes]);
+    if !from.gains.is_empty() {
+        to.gains.extend_from_slice(&from.gains[first..last]);
+    }
     to.smooth_norms
         .extend_from_slice(&from.smooth_norms[first..last]);
     let place = |token: usize| u16::try_from(token).unwrap_or(u16::MAX);
@@ -73,17 +89,14 @@ fn append(to: &mut KeyBlock, from: &KeyBlock, tokens: Range<usize>, spec: &KeySp
 }
 
 /// Norm of the mean of some states, less what coding adds to it: each decoded state has an error of
-/// its own, and a mean of `n` has an `n`-th of their squares.
-fn mean_norm(states: &Array2<f32>, tokens: Range<usize>, spec: &KeySpec) -> f32 {
-    let noise = match spec.code {
-        TokenCode::Sign1 => std::f32::consts::FRAC_PI_2 - 1.0,
-        TokenCode::F16 => 0.0,
-    };
-    let count = tokens.len() as f32;
+/// its own, and a mean of `n` has an `n`-th of their mean square.
+fn mean_norm(codec: &TokenCodec, gains: &[u8], states: &Array2<f32>, tokens: Range<usize>) -> f32 {
+    let count = tokens.len().max(1) as f32;
+    let noise: f32 = tokens.clone().map(|j| codec.coding_noise(gains, j)).sum();
     let mean = states.slice_axis(Axis(0), tokens.into()).mean_axis(Axis(0));
     let length = mean.map_or(0.0, |mean| norm(mean.as_slice().unwrap_or_default()));
     let square = length * length;
-    (square - noise / count.max(1.0))
+    (square - noise / (count * count))
         .max(0.25 * square)
         .sqrt()
         .min(1.0)
@@ -99,8 +112,8 @@ mod tests {
 
     use super::*;
 
-    /// Keys of a passage whose states resemble each other as those of real text do.
-    fn block(codec: &TokenCodec, seed: u64, seq: usize, sentences: usize) -> KeyBlock {
+    /// Vector and keys of a passage whose states resemble each other as those of real text do.
+    fn block(codec: &TokenCodec, seed: u64, seq: usize, sentences: usize) -> (Vec<f32>, KeyBlock) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut unit = |like: Option<&[f32]>| {
             let mut row: Vec<f32> = (0..384)
@@ -119,7 +132,8 @@ mod tests {
             .collect();
         let ids: Vec<u32> = (0..seq as u32).map(|t| t + 1000 * seed as u32).collect();
         let states = Array2::from_shape_vec((seq, 384), states).unwrap();
-        KeyBlock::build(codec, states.view(), &ids, tokens, &vectors)
+        let keys = KeyBlock::build(codec, &centre, states.view(), &ids, tokens, &vectors);
+        (centre, keys)
     }
 
     fn all(sentences: usize) -> Vec<Pick> {
@@ -131,11 +145,13 @@ mod tests {
     #[test]
     fn a_passage_put_together_from_itself_is_the_same() {
         let codec = TokenCodec::new(&KeySpec::default());
-        let whole = block(&codec, 1, 98, 4);
-        let again = assemble(&codec, [&whole, &whole], &all(4));
+        let (vector, whole) = block(&codec, 1, 98, 4);
+        let again = assemble(&codec, &vector, [&whole, &whole], &all(4));
         again.validate(codec.spec()).unwrap();
         assert_eq!(again.token_ids, whole.token_ids);
         assert_eq!(again.codes, whole.codes);
+        assert_eq!(again.gains, whole.gains);
+        assert_eq!(again.centre, whole.centre);
         assert_eq!(again.smooth_norms, whole.smooth_norms);
         assert_eq!(again.sentence_tokens, whole.sentence_tokens);
         assert_eq!(again.sentence_codes, whole.sentence_codes);
@@ -150,11 +166,12 @@ mod tests {
     #[test]
     fn sentences_of_two_passages_stay_within_the_encoders_limit() {
         let codec = TokenCodec::new(&KeySpec::default());
-        let (a, b) = (block(&codec, 1, 242, 3), block(&codec, 2, 242, 3));
+        let (vector, a) = block(&codec, 1, 242, 3);
+        let (_, b) = block(&codec, 2, 242, 3);
         let picks: Vec<Pick> = (0..3)
             .flat_map(|sentence| [0, 1].map(|side| Pick { side, sentence }))
             .collect();
-        let mixed = assemble(&codec, [&a, &b], &picks);
+        let mixed = assemble(&codec, &vector, [&a, &b], &picks);
         mixed.validate(codec.spec()).unwrap();
         assert_eq!(mixed.token_ids.len(), MAX_TOKENS);
         assert_eq!(mixed.sentence_tokens[0], (2, 82));

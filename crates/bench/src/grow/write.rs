@@ -172,10 +172,11 @@ impl Grower {
         );
         let noise = self.noise.draw(&self.source, &mut plan.rng);
         let title = base.0.title.clone();
+        let vector = noisy(&mixed, &noise, self.sigma);
         let features = PassageFeatures {
-            vector: noisy(&mixed, &noise, self.sigma),
             lex: lex_block(&self.analyzer, &title, &text, &sentences),
-            keys: keys::assemble(&self.codec, [&base.1, &partner.1], &picks),
+            keys: keys::assemble(&self.codec, &vector, [&base.1, &partner.1], &picks),
+            vector,
         };
         let document = Document {
             id: document_id(plan.number),

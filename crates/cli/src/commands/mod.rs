@@ -1,6 +1,7 @@
 //! One module per sub-command.
 
 pub(crate) mod ask;
+pub(crate) mod delete;
 pub(crate) mod eval;
 pub(crate) mod eval_set;
 pub(crate) mod health;

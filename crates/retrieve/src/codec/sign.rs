@@ -5,7 +5,7 @@
 
 use ndarray::Array2;
 
-use super::LANES;
+use super::{CodedTokens, LANES};
 
 /// Sums for half a byte of sign bits, one row per value.
 ///
@@ -64,11 +64,13 @@ impl SignTables {
         }
     }
 
-    /// Products of all rows with all coded tokens, `[seq, lanes]`.
-    pub(super) fn products(&self, codes: &[u8], out: &mut [f32]) {
+    /// Products of all rows with all coded tokens, `[seq, lanes]`; `base`, `[lanes]`, are those with the
+    /// part of the passage's vector that all its tokens share.
+    pub(super) fn products(&self, tokens: CodedTokens<'_>, base: &[f32], out: &mut [f32]) {
         pulp::Arch::new().dispatch(Products {
             tables: self,
-            codes,
+            tokens,
+            base,
             out,
         });
     }
@@ -103,7 +105,8 @@ fn nearest(x: f32) -> i16 {
 /// [`SignTables::products`], compiled for the widest registers of this processor.
 struct Products<'a> {
     tables: &'a SignTables,
-    codes: &'a [u8],
+    tokens: CodedTokens<'a>,
+    base: &'a [f32],
     out: &'a mut [f32],
 }
 
@@ -125,7 +128,7 @@ impl pulp::NullaryFnOnce for Products<'_> {
         for (group, (tables, units)) in groups.enumerate() {
             for (part, tables) in tables.chunks(RESIDENT).enumerate() {
                 let span = part * RESIDENT * 8..bytes.min((part + 1) * RESIDENT * 8);
-                let tokens = self.codes.chunks_exact(bytes);
+                let tokens = self.tokens.codes.chunks_exact(bytes);
                 for (code, out) in tokens.zip(self.out.chunks_exact_mut(width)) {
                     let mut sums = [[0i16; LANES]; 2];
                     let (full, rest) = code[span.clone()].as_chunks::<8>();
@@ -145,6 +148,18 @@ impl pulp::NullaryFnOnce for Products<'_> {
                     }
                     *out = products;
                 }
+            }
+        }
+        let base = self.base.as_chunks::<LANES>().0;
+        let tokens = self.out.chunks_exact_mut(width.max(1));
+        for (out, code) in tokens.zip(self.tokens.gains) {
+            let gain = super::gain(*code);
+            for (out, base) in out.as_chunks_mut::<LANES>().0.iter_mut().zip(base) {
+                let mut products = *out;
+                for i in 0..LANES {
+                    products[i] = base[i] + gain * products[i];
+                }
+                *out = products;
             }
         }
     }

@@ -20,7 +20,7 @@ use crate::passage::PassageRef;
 use uuid::Uuid;
 
 /// Version of everything in this module; a database of another version is not opened.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 pub(super) const DOCUMENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("documents");

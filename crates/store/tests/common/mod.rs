@@ -76,6 +76,8 @@ pub fn features(rng: &mut ChaCha8Rng) -> PassageFeatures {
         codes: (0..seq * spec().key_spec.bytes_per_token())
             .map(|_| rng.random())
             .collect(),
+        gains: vec![9; seq],
+        centre: 0.25,
         smooth_norms: vec![7; seq],
         window_norms: vec![8; window_count(seq)],
         mean_norm: 0.5,
