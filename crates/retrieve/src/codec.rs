@@ -22,6 +22,7 @@ use tokens::{gain, gain_code};
 
 /// Query rows are handled in groups of this many, one group per vector accumulator.
 pub(crate) const LANES: usize = 16;
+
 /// Encodes and decodes the token states of one [`KeySpec`].
 #[derive(Clone, Debug)]
 pub struct TokenCodec {
@@ -400,6 +401,7 @@ mod tests {
             angle += codec.cosine(&made.codes, &made.gains, 0, 1) / 200.0;
             exact += a.row(j).dot(&b.row(j)) / 200.0;
         }
+        // The angle more loosely: a gain is only about the length of a residual.
         assert!(
             (product - exact).abs() < 0.01 && (angle - exact).abs() < 0.02,
             "{product} {angle} {exact}"

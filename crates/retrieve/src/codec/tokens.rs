@@ -13,7 +13,7 @@ pub struct CodedTokens<'a> {
     pub vector: &'a [f32],
 }
 
-/// What [`TokenCodec::encode`] makes of the tokens of a passage: see [`CodedTokens`].
+/// What [`crate::TokenCodec::encode`] makes of the tokens of a passage: see [`CodedTokens`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TokenCodes {
     /// `[seq * bytes_per_token]`.
