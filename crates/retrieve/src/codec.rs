@@ -401,9 +401,8 @@ mod tests {
             angle += codec.cosine(&made.codes, &made.gains, 0, 1) / 200.0;
             exact += a.row(j).dot(&b.row(j)) / 200.0;
         }
-        // The angle more loosely: a gain is only about the length of a residual.
         assert!(
-            (product - exact).abs() < 0.01 && (angle - exact).abs() < 0.02,
+            (product - exact).abs() < 0.01 && (angle - exact).abs() < 0.01,
             "{product} {angle} {exact}"
         );
     }

@@ -105,7 +105,8 @@ struct KeyBytes;
 impl Weighter<u128, Arc<KeyBlock>> for KeyBytes {
     fn weight(&self, _: &u128, keys: &Arc<KeyBlock>) -> u64 {
         let words = keys.token_ids.len() + keys.sentence_tokens.len() + keys.sentence_scales.len();
-        let bytes = keys.codes.len() + keys.sentence_codes.len() + 2 * keys.smooth_norms.len();
+        let tokens = keys.codes.len() + keys.gains.len() + keys.smooth_norms.len();
+        let bytes = tokens + keys.sentence_codes.len();
         (bytes + words * 4 + keys.window_norms.len() * 2 + 256) as u64
     }
 }
