@@ -1,22 +1,26 @@
 //! Token states to bytes and back, and products of query rows with coded tokens.
 
-use std::sync::Arc;
-
 use half::f16;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
 
+mod bytes;
 mod half_precision;
+mod pool;
 mod rotation;
+mod sentences;
 mod sign;
 mod tokens;
 
-pub use half_precision::{decode_f16, encode_f16};
+pub use bytes::{decode_bytes, encode_bytes};
+use half_precision::{decode_f16, encode_f16};
+pub use rotation::Rotation;
+pub use sentences::SentenceCodes;
+pub(crate) use sentences::SentenceQuery;
 pub use tokens::{CodedTokens, TokenCodes};
 
-use crate::keys::{KeySpec, TokenCode};
+use crate::keys::{KeySpec, NOT_POOLED, TokenCode};
 use crate::linalg::dot;
-use rotation::rotation;
 use sign::SignTables;
 use tokens::{gain, gain_code};
 
@@ -27,8 +31,7 @@ pub(crate) const LANES: usize = 16;
 #[derive(Clone, Debug)]
 pub struct TokenCodec {
     spec: KeySpec,
-    /// Row convention: `rotated = x · rotation`, `[d, d]`.
-    rotation: Arc<Array2<f32>>,
+    rotation: Rotation,
 }
 
 /// Query rows prepared for products with coded tokens.
@@ -37,7 +40,7 @@ pub struct CodecRows {
     /// Rows, and rows padded to a multiple of [`LANES`].
     rows: usize,
     lanes: usize,
-    /// Rows as they were given, `[rows, d]`.
+    /// Rows as they were given, `[rows, d]`; empty for `f16`.
     plain: Array2<f32>,
     /// Rotated rows, zero-padded, `[lanes, d]`; empty for sign codes.
     rotated: Array2<f32>,
@@ -62,7 +65,7 @@ impl TokenCodec {
     pub fn new(spec: &KeySpec) -> Self {
         Self {
             spec: spec.clone(),
-            rotation: rotation(usize::from(spec.dims), spec.rotation_seed),
+            rotation: Rotation::new(usize::from(spec.dims), spec.rotation_seed),
         }
     }
 
@@ -78,13 +81,12 @@ impl TokenCodec {
 
     /// Rotates rows `[n, d]`.
     pub fn rotate(&self, x: ArrayView2<'_, f32>) -> Array2<f32> {
-        rotation::apply(&self.rotation, x)
+        self.rotation.rows(x)
     }
 
     /// Rotates one vector `[d]` back.
     pub fn unrotate(&self, rotated: &[f32]) -> Vec<f32> {
-        let row = |r: ndarray::ArrayView1<'_, f32>| r.as_slice().map_or(0.0, |r| dot(r, rotated));
-        self.rotation.rows().into_iter().map(row).collect()
+        self.rotation.back(rotated)
     }
 
     /// Codes of unit states `[seq, d]`, unrotated, of a passage with the unit pooled vector `vector`, `[d]`.
@@ -92,7 +94,7 @@ impl TokenCodec {
     /// Signs are those of what is left of a state when its share of the passage's vector is taken off:
     /// the tokens of a passage resemble each other, and what is left is a fifth shorter and so is its error. The gain of a
     /// token makes the estimate exact for a query in the residual's direction (Gao and Long, "RaBitQ", 2024:
-    /// codes of residuals with a factor each).
+    /// codes of residuals with a factor each). States that resemble each other share a code: see `codec/pool.rs`.
     pub fn encode(&self, unit_states: ArrayView2<'_, f32>, vector: &[f32]) -> TokenCodes {
         if unit_states.ncols() != self.dims() {
             return TokenCodes::default();
@@ -100,7 +102,7 @@ impl TokenCodec {
         let mut made = TokenCodes::default();
         let mut rotated = self.rotate(unit_states);
         if self.spec.code == TokenCode::Sign1 {
-            let centre = self.rotate_vector(vector);
+            let centre = self.rotation.apply(vector);
             let square = dot(&centre, &centre);
             if let Some(mean) = rotated.mean_axis(Axis(0))
                 && square > 0.0
@@ -113,8 +115,13 @@ impl TokenCodec {
                     .for_each(|(x, c)| *x -= made.centre * c);
             }
         }
+        if self.spec.pooling > NOT_POOLED {
+            let per_code = f32::from(self.spec.pooling) / f32::from(NOT_POOLED);
+            made.slots = pool::slots(&rotated, per_code);
+            rotated = pool::merged(&rotated, &made.slots);
+        }
         made.codes
-            .reserve(rotated.nrows() * self.spec.bytes_per_token());
+            .reserve(rotated.nrows() * self.spec.bytes_per_code());
         for row in rotated.rows() {
             let row = row.as_slice().unwrap_or_default();
             match self.spec.code {
@@ -134,21 +141,13 @@ impl TokenCodec {
         made
     }
 
-    /// Rotates one vector; one of another width counts as zero.
-    fn rotate_vector(&self, vector: &[f32]) -> Vec<f32> {
-        ArrayView2::from_shape((1, self.dims()), vector).map_or_else(
-            |_| vec![0.0; self.dims()],
-            |row| self.rotate(row).into_raw_vec_and_offset().0,
-        )
-    }
-
-    /// Decodes into rotated space, `[seq, d]`; `out` is replaced when its shape does not fit. Sign
+    /// Decodes into rotated space, `[codes, d]`; `out` is replaced when its shape does not fit. Sign
     /// bits are scaled so that the product with a float query is an unbiased estimate of the cosine.
     pub fn decode_into(&self, tokens: CodedTokens<'_>, out: &mut Array2<f32>) {
-        let (bytes, dims) = (self.spec.bytes_per_token(), self.dims());
-        let seq = tokens.codes.len() / bytes.max(1);
-        if out.dim() != (seq, dims) {
-            *out = Array2::zeros((seq, dims));
+        let (bytes, dims) = (self.spec.bytes_per_code(), self.dims());
+        let count = tokens.codes.len() / bytes.max(1);
+        if out.dim() != (count, dims) {
+            *out = Array2::zeros((count, dims));
         }
         let Some(out) = out.as_slice_mut() else {
             return;
@@ -159,7 +158,7 @@ impl TokenCodec {
             .zip(out.chunks_exact_mut(dims.max(1)));
         match self.spec.code {
             TokenCode::Sign1 => {
-                let centre = self.rotate_vector(tokens.vector);
+                let centre = self.rotation.apply(tokens.vector);
                 for ((code, row), gain_code) in rows.zip(tokens.gains) {
                     let scale = self.sign_scale() * gain(*gain_code);
                     for (k, (x, c)) in row.iter_mut().zip(&centre).enumerate() {
@@ -185,17 +184,17 @@ impl TokenCodec {
                 .slice_axis_mut(Axis(0), (..rows.nrows()).into())
                 .assign(&self.rotate(rows));
         }
-        let (rotated, signs) = match self.spec.code {
-            TokenCode::F16 => (rotated, None),
+        let none = Array2::zeros((0, 0));
+        let (plain, rotated, signs) = match self.spec.code {
+            TokenCode::F16 => (none, rotated, None),
             TokenCode::Sign1 => {
                 let tables = SignTables::new(&rotated, self.sign_scale());
-                (Array2::zeros((0, 0)), Some(tables))
+                let plain = match rows.ncols() == self.dims() {
+                    true => rows.as_standard_layout().into_owned(),
+                    false => Array2::zeros((rows.nrows(), self.dims())),
+                };
+                (plain, none, Some(tables))
             }
-        };
-        let plain = if rows.ncols() == self.dims() {
-            rows.as_standard_layout().into_owned()
-        } else {
-            Array2::zeros((rows.nrows(), self.dims()))
         };
         CodecRows {
             rows: rows.nrows(),
@@ -206,8 +205,8 @@ impl TokenCodec {
         }
     }
 
-    /// Products of all rows with all coded tokens into `out`, `[seq, lanes]` row-major; `decoded` is
-    /// working space. Returns `seq`.
+    /// Products of all rows with all codes into `out`, `[codes, lanes]` row-major; `decoded` is
+    /// working space. Returns the number of codes.
     ///
     /// Sign codes need no decoding: see `codec/sign.rs`.
     pub fn products(
@@ -217,11 +216,11 @@ impl TokenCodec {
         decoded: &mut Vec<f32>,
         out: &mut Vec<f32>,
     ) -> usize {
-        let (bytes, dims, lanes) = (self.spec.bytes_per_token().max(1), self.dims(), rows.lanes);
-        let seq = tokens.codes.len() / bytes;
-        out.resize(seq * lanes, 0.0);
+        let (bytes, dims, lanes) = (self.spec.bytes_per_code().max(1), self.dims(), rows.lanes);
+        let count = tokens.codes.len() / bytes;
+        out.resize(count * lanes, 0.0);
         if lanes == 0 {
-            return seq;
+            return count;
         }
         match self.spec.code {
             TokenCode::Sign1 => {
@@ -238,7 +237,7 @@ impl TokenCodec {
                 }
             }
             TokenCode::F16 => {
-                decoded.resize(seq * dims, 0.0);
+                decoded.resize(count * dims, 0.0);
                 for (code, row) in tokens
                     .codes
                     .chunks_exact(bytes)
@@ -246,30 +245,34 @@ impl TokenCodec {
                 {
                     decode_f16(code, row);
                 }
-                let states = ArrayView2::from_shape((seq, dims), &decoded[..seq * dims]);
-                let result = ArrayViewMut2::from_shape((seq, lanes), &mut out[..]);
+                let states = ArrayView2::from_shape((count, dims), &decoded[..count * dims]);
+                let result = ArrayViewMut2::from_shape((count, lanes), &mut out[..]);
                 if let (Ok(states), Ok(mut result)) = (states, result) {
                     general_mat_mul(1.0, &states, &rows.rotated.t(), 0.0, &mut result);
                 }
             }
         }
-        seq
+        count
     }
 
-    /// Products of unrotated rows `[r, d]` with all coded tokens, `[seq, r]`.
+    /// Products of unrotated rows `[r, d]` with all codes, `[codes, r]`.
     pub fn similarities(&self, rows: ArrayView2<'_, f32>, tokens: CodedTokens<'_>) -> Array2<f32> {
         let rows = self.prepare(rows);
         let mut out = Vec::new();
-        let seq = self.products(&rows, tokens, &mut Vec::new(), &mut out);
-        Array2::from_shape_fn((seq, rows.rows), |(j, r)| out[j * rows.lanes + r])
+        let count = self.products(&rows, tokens, &mut Vec::new(), &mut out);
+        Array2::from_shape_fn((count, rows.rows), |(j, r)| out[j * rows.lanes + r])
     }
 
     /// Cosine of two coded tokens of one passage. For sign codes the angle between their residuals is
     /// estimated from the number of equal signs, which unlike a product of two decoded states has no
     /// bias; with `|a - b|^2 = 2 - 2 cos(a, b)` for unit states the centre does not matter.
-    pub(crate) fn cosine(&self, codes: &[u8], gains: &[u8], a: usize, b: usize) -> f32 {
-        let bytes = self.spec.bytes_per_token();
-        let token = |j: usize| codes.get(j * bytes..(j + 1) * bytes).unwrap_or_default();
+    pub(crate) fn cosine(&self, tokens: &TokenCodes, a: usize, b: usize) -> f32 {
+        let (a, b) = (tokens.slot(a), tokens.slot(b));
+        let bytes = self.spec.bytes_per_code();
+        let token = |at: usize| {
+            let span = at * bytes..(at + 1) * bytes;
+            tokens.codes.get(span).unwrap_or_default()
+        };
         match self.spec.code {
             TokenCode::Sign1 => {
                 let different: u32 = token(a)
@@ -279,7 +282,7 @@ impl TokenCodec {
                     .sum();
                 let angle = std::f32::consts::PI * different as f32 / self.dims().max(1) as f32;
                 // A gain is about the length of the residual.
-                let length = |j: usize| gains.get(j).map_or(1.0, |code| gain(*code));
+                let length = |at: usize| tokens.gains.get(at).map_or(1.0, |code| gain(*code));
                 let (a, b) = (length(a), length(b));
                 1.0 - (a * a + b * b - 2.0 * a * b * angle.cos()) / 2.0
             }
@@ -291,11 +294,11 @@ impl TokenCodec {
         }
     }
 
-    /// Mean squared length of the error of decoded state `j`.
-    pub fn coding_noise(&self, gains: &[u8], j: usize) -> f32 {
+    /// Mean squared length of the error of code `at` when it is decoded.
+    pub fn coding_noise(&self, gains: &[u8], at: usize) -> f32 {
         match self.spec.code {
             TokenCode::Sign1 => {
-                let gain = gains.get(j).map_or(1.0, |code| gain(*code));
+                let gain = gains.get(at).map_or(1.0, |code| gain(*code));
                 (std::f32::consts::FRAC_PI_2 - 1.0) * gain * gain
             }
             TokenCode::F16 => 0.0,
@@ -339,6 +342,7 @@ mod tests {
     fn codec(code: TokenCode) -> TokenCodec {
         TokenCodec::new(&KeySpec {
             code,
+            pooling: NOT_POOLED,
             ..KeySpec::default()
         })
     }
@@ -387,6 +391,36 @@ mod tests {
     }
 
     #[test]
+    fn tokens_that_resemble_each_other_share_a_code() {
+        let (pooled, own) = (
+            TokenCodec::new(&KeySpec::default()),
+            codec(TokenCode::Sign1),
+        );
+        // Of three tokens two resemble each other.
+        let (states, vector) = passage(60, 11);
+        let near = unit(&passage(60, 12).0 * 0.2 + &states);
+        let mut all = Array2::zeros((90, 384));
+        for j in 0..30 {
+            all.row_mut(3 * j).assign(&states.row(2 * j));
+            all.row_mut(3 * j + 1).assign(&states.row(2 * j + 1));
+            all.row_mut(3 * j + 2).assign(&near.row(2 * j));
+        }
+        let exact = all.dot(&all.t());
+        let error = |codec: &TokenCodec| {
+            let made = codec.encode(all.view(), &vector);
+            let found = codec.similarities(all.view(), made.of(&vector));
+            let errors = exact.indexed_iter().map(|((q, j), exact)| {
+                let off = found[[made.slot(j), q]] - exact;
+                off * off
+            });
+            (made.gains.len(), errors.sum::<f32>())
+        };
+        let ((few, pooled), (many, own)) = (error(&pooled), error(&own));
+        assert_eq!((few, many), (60, 90));
+        assert!(pooled < 1.2 * own, "{pooled} {own}");
+    }
+
+    #[test]
     fn sign_codes_estimate_cosines_without_bias() {
         let codec = codec(TokenCode::Sign1);
         let (a, noise) = (unit_rows(200, 4), unit_rows(200, 5));
@@ -398,7 +432,7 @@ mod tests {
             let made = codec.encode(pair.view(), &vector);
             let row = a.slice_axis(Axis(0), (j..j + 1).into());
             product += codec.similarities(row, made.of(&vector))[[1, 0]] / 200.0;
-            angle += codec.cosine(&made.codes, &made.gains, 0, 1) / 200.0;
+            angle += codec.cosine(&made, 0, 1) / 200.0;
             exact += a.row(j).dot(&b.row(j)) / 200.0;
         }
         assert!(

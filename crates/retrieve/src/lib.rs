@@ -27,7 +27,7 @@ pub mod text;
 mod token_views;
 pub mod views;
 
-pub use codec::{CodedTokens, TokenCodec};
+pub use codec::{CodedTokens, SentenceCodes, TokenCodec, TokenCodes};
 pub use error::RetrieveError;
 pub use gate::{BEST_SCORES, GATE_INPUTS, gate_inputs};
 pub use geometry::Geometry;

@@ -34,7 +34,7 @@ impl GoldMask {
         cut_sentences: Vec<usize>,
         hidden_terms: HashSet<u32>,
     ) -> Self {
-        let seq = keys.token_ids.len();
+        let seq = keys.seq();
         let mut dropped_tokens = vec![false; seq];
         for (start, end) in cut_sentences
             .iter()

@@ -47,6 +47,26 @@ pub(crate) fn deserialize<'de, T: Number, D: Deserializer<'de>>(
     from.deserialize_bytes(Bytes(PhantomData))
 }
 
+/// Ascending numbers as the gaps between them, which take fewer bytes.
+pub(crate) mod ascending {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(values: &[u32], to: S) -> Result<S::Ok, S::Error> {
+        let before = std::iter::once(&0).chain(values);
+        to.collect_seq(values.iter().zip(before).map(|(x, b)| x.wrapping_sub(*b)))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u32>, D::Error> {
+        let mut values = Vec::<u32>::deserialize(from)?;
+        let mut last = 0u32;
+        for value in &mut values {
+            last = last.wrapping_add(*value);
+            *value = last;
+        }
+        Ok(values)
+    }
+}
+
 struct Bytes<T>(PhantomData<T>);
 
 impl<'de, T: Number> Visitor<'de> for Bytes<T> {

@@ -1,8 +1,8 @@
 //! Scores of the sentences of one passage, for the sentence weights of a reply.
 
 use crate::codec::TokenCodec;
-use crate::keys::{sentence_bytes, sentence_cosine};
 use crate::lex::LexQuery;
+use crate::linalg::dot;
 use crate::passage::FeaturesRef;
 use crate::query::QueryFeatures;
 use crate::stats::CorpusStats;
@@ -22,14 +22,12 @@ pub(crate) fn scores(
     passage: FeaturesRef<'_>,
 ) -> Vec<f32> {
     let coverage = LexQuery::new(&q.terms, stats).sentence_coverage(passage.lex);
-    let tokens = tokens.range_scores(passage.keys, passage.vector);
     let keys = passage.keys;
-    let cosines: Vec<f32> = keys
-        .sentence_codes
-        .chunks_exact(sentence_bytes(codec.dims()).max(1))
-        .zip(&keys.sentence_scales)
-        .map(|(codes, scale)| sentence_cosine(codes, *scale, &q.vector))
+    let dense = dot(&q.vector, passage.vector);
+    let cosines: Vec<f32> = codec
+        .sentence_cosines(&keys.sentences, tokens.sentences(), dense)
         .collect();
+    let tokens = tokens.range_scores(keys, passage.vector);
     coverage
         .into_iter()
         .enumerate()

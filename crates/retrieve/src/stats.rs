@@ -47,7 +47,7 @@ impl CorpusStats {
         for term in distinct(&passage.lex.terms) {
             *self.term_df.entry(term).or_insert(0) += 1;
         }
-        for id in distinct(&passage.keys.token_ids) {
+        for id in passage.keys.wordpieces.iter().copied() {
             *self.wordpiece_df.entry(id).or_insert(0) += 1;
         }
     }
@@ -60,7 +60,7 @@ impl CorpusStats {
         for term in distinct(&passage.lex.terms) {
             decrement(&mut self.term_df, term);
         }
-        for id in distinct(&passage.keys.token_ids) {
+        for id in passage.keys.wordpieces.iter().copied() {
             decrement(&mut self.wordpiece_df, id);
         }
     }
@@ -216,7 +216,7 @@ mod tests {
                 sentence_ends: vec![terms.len() as u32],
             },
             keys: KeyBlock {
-                token_ids: tokens.to_vec(),
+                wordpieces: tokens.to_vec(),
                 ..KeyBlock::default()
             },
         }

@@ -1,12 +1,12 @@
 //! Views over the token similarities of one candidate: `maxsim`, `maxsim_idf`, `ph3`, `wms`, `sctx`.
 //!
 //! One product of the query's tokens with the passage's tokens serves all of them; the pooled query
-//! vector is one more row of it, for `sctx`. Similarities are kept token-major, `[seq, lanes]`, so
-//! that every step runs over all query tokens at once.
+//! vector is one more row of it, for `sctx`. Similarities are kept by code, `[codes, lanes]`, so
+//! that every step runs over all query tokens at once; tokens that share a code share its row.
 
 use ndarray::{Array2, Axis};
 
-use crate::codec::{CodecRows, LANES, TokenCodec};
+use crate::codec::{CodecRows, LANES, SentenceQuery, TokenCodec};
 use crate::keys::{
     KeyBlock, NEIGHBOUR_WEIGHT, WINDOW_STRIDE, smooth_norms, window_count, window_range,
 };
@@ -30,10 +30,12 @@ pub(crate) struct TokenScores {
     pub(crate) sctx: Option<f32>,
 }
 
-/// A query prepared for the token views of one collection.
+/// A query prepared for the token and sentence views of one collection.
 #[derive(Clone, Debug)]
 pub struct QueryTokens {
     rows: CodecRows,
+    /// The pooled vector, for sentences.
+    sentences: SentenceQuery,
     /// Query tokens; the row after them is the pooled vector.
     count: usize,
     /// Idf weight of each query token, summing to one.
@@ -48,6 +50,8 @@ pub(crate) struct TokenQuery<'a> {
     query: &'a QueryTokens,
     decoded: Vec<f32>,
     sims: Vec<f32>,
+    /// Where the similarities of each token begin, `[seq]`.
+    at: Vec<usize>,
     kept: Vec<usize>,
     blocks: Vec<f32>,
     best: Vec<f32>,
@@ -80,6 +84,7 @@ impl QueryTokens {
         weights.iter_mut().for_each(|w| *w /= total);
         Self {
             rows: codec.prepare(rows.view()),
+            sentences: codec.sentence_query(&q.vector),
             count,
             weights,
             smooth: smooth_norms(tokens).map(|n| 1.0 / (n + 1e-9)).collect(),
@@ -94,11 +99,17 @@ impl<'a> TokenQuery<'a> {
             query,
             decoded: Vec::new(),
             sims: Vec::new(),
+            at: Vec::new(),
             kept: Vec::new(),
             blocks: Vec::new(),
             best: Vec::new(),
             row: Vec::new(),
         }
+    }
+
+    /// The pooled query vector, for sentences.
+    pub(crate) fn sentences(&self) -> &'a SentenceQuery {
+        &self.query.sentences
     }
 
     /// Scores one candidate; with a mask, as if the dropped tokens were not in it. A key block that
@@ -122,7 +133,7 @@ impl<'a> TokenQuery<'a> {
 
     #[inline(always)]
     fn scores(&mut self, keys: &KeyBlock, mask: Option<&GoldMask>) -> TokenScores {
-        let seq = keys.token_ids.len();
+        let seq = keys.seq();
         self.kept.clear();
         self.kept
             .extend((0..seq).filter(|j| mask.is_none_or(|m| m.keeps(*j))));
@@ -156,17 +167,13 @@ impl<'a> TokenQuery<'a> {
         let lanes = self.query.rows.lanes();
         let mut scores = Vec::with_capacity(keys.sentence_tokens.len());
         for (start, end) in &keys.sentence_tokens {
-            let tokens = self
-                .sims
-                .chunks_exact(lanes)
-                .take(usize::from(*end))
-                .skip(usize::from(*start));
+            let tokens = self.at.iter().take(usize::from(*end));
             self.best.clear();
             self.best.resize(lanes, -1.0);
             let mut any = false;
-            for token in tokens {
+            for at in tokens.skip(usize::from(*start)) {
                 any = true;
-                raise(&mut self.best, token);
+                raise(&mut self.best, &self.sims[*at..][..lanes]);
             }
             scores.push(any.then(|| weighted(&self.query.weights, &self.best)));
         }
@@ -176,17 +183,20 @@ impl<'a> TokenQuery<'a> {
     fn multiply(&mut self, keys: &KeyBlock, vector: &[f32]) {
         self.codec.products(
             &self.query.rows,
-            keys.tokens(vector),
+            keys.tokens.of(vector),
             &mut self.decoded,
             &mut self.sims,
         );
+        let lanes = self.query.rows.lanes();
+        self.at.clear();
+        self.at
+            .extend((0..keys.seq()).map(|j| keys.tokens.slot(j) * lanes));
     }
 
     /// Similarities of token `j` with all query rows.
     #[inline(always)]
     fn token(&self, j: usize) -> &[f32] {
-        let lanes = self.query.rows.lanes();
-        &self.sims[j * lanes..(j + 1) * lanes]
+        &self.sims[self.at[j]..][..self.query.rows.lanes()]
     }
 
     /// Best similarity per block and query token; a block without kept tokens has -1.
@@ -197,7 +207,7 @@ impl<'a> TokenQuery<'a> {
         self.blocks.resize(seq.div_ceil(BLOCK) * lanes, -1.0);
         for j in &self.kept {
             let block = &mut self.blocks[j / BLOCK * lanes..(j / BLOCK + 1) * lanes];
-            raise(block, &self.sims[j * lanes..(j + 1) * lanes]);
+            raise(block, &self.sims[self.at[*j]..][..lanes]);
         }
     }
 
@@ -237,7 +247,7 @@ impl<'a> TokenQuery<'a> {
     /// Best cosine of the pooled query with the mean of a window's kept tokens.
     #[inline(always)]
     fn windows(&self, keys: &KeyBlock, mask: Option<&GoldMask>) -> Option<f32> {
-        let seq = keys.token_ids.len();
+        let seq = keys.seq();
         let mut best = None;
         for w in 0..window_count(seq) {
             let range = window_range(w, seq);
@@ -270,7 +280,7 @@ impl<'a> TokenQuery<'a> {
                 sum += 2.0
                     * tokens[..i]
                         .iter()
-                        .map(|b| self.codec.cosine(&keys.codes, &keys.gains, *a, *b))
+                        .map(|b| self.codec.cosine(&keys.tokens, *a, *b))
                         .sum::<f32>();
             }
             sum.max(1e-6).sqrt() / tokens.len() as f32
@@ -292,7 +302,7 @@ impl<'a> TokenQuery<'a> {
             let before = i.checked_sub(1).map(|i| self.kept[i]);
             let after = self.kept.get(i + 1).copied();
             let scale = 1.0 / (self.smooth_norm(keys, before, j, after) + 1e-9);
-            let token = |j: usize| self.sims[j * lanes..][..lanes].as_chunks::<LANES>().0;
+            let token = |j: usize| self.sims[self.at[j]..][..lanes].as_chunks::<LANES>().0;
             // A neighbour that is not there counts as the token itself with weight zero.
             let (wb, b) = before.map_or((0.0, token(j)), |b| (NEIGHBOUR_WEIGHT, token(b)));
             let (wa, a) = after.map_or((0.0, token(j)), |a| (NEIGHBOUR_WEIGHT, token(a)));
@@ -336,11 +346,11 @@ impl<'a> TokenQuery<'a> {
         j: usize,
         after: Option<usize>,
     ) -> f32 {
-        let seq = keys.token_ids.len();
+        let seq = keys.seq();
         if before == j.checked_sub(1) && after == (j + 1 < seq).then_some(j + 1) {
             return keys.smooth_norm(j);
         }
-        let cosine = |a: usize, b: usize| self.codec.cosine(&keys.codes, &keys.gains, a, b);
+        let cosine = |a: usize, b: usize| self.codec.cosine(&keys.tokens, a, b);
         let w = NEIGHBOUR_WEIGHT;
         let mut square = 1.0;
         for k in [before, after].into_iter().flatten() {

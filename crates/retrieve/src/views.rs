@@ -4,7 +4,7 @@ use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::TokenCodec;
-use crate::keys::{KeyBlock, KeySpec, sentence_bytes, sentence_cosine};
+use crate::keys::KeySpec;
 use crate::lex::LexQuery;
 use crate::linalg::dot;
 use crate::mask::GoldMask;
@@ -235,14 +235,14 @@ impl<'a> Scorer<'a> {
         self.stats.geometry().centre(vector, &mut self.centred);
         let lex = self.lex.score(passage.lex, mask);
         let tokens = self.tokens.score(passage.keys, passage.vector, mask);
-        let smax = self.best_sentence(passage.keys, mask).map(|best| {
+        let whole = match mask {
+            Some(_) => dot(self.query, passage.vector),
+            None => dense,
+        };
+        let smax = self.best_sentence(passage, whole, mask).map(|best| {
             // Hidden words lower a sentence vector as they lower the passage vector.
             let hidden = mask.is_some_and(|m| !m.hidden_terms.is_empty());
-            if hidden {
-                best + dense - dot(self.query, passage.vector)
-            } else {
-                best
-            }
+            if hidden { best + dense - whole } else { best }
         });
 
         let mut scores = [0.0; VIEW_COUNT];
@@ -263,23 +263,21 @@ impl<'a> Scorer<'a> {
         scores.map(|s| if s.is_finite() { s } else { 0.0 })
     }
 
-    fn best_sentence(&self, keys: &KeyBlock, mask: Option<&GoldMask>) -> Option<f32> {
-        let codes = keys
-            .sentence_codes
-            .chunks_exact(sentence_bytes(self.codec.dims()).max(1));
-        let mut best = None;
-        for (s, (codes, scale)) in codes
-            .zip(&keys.sentence_scales)
+    /// The highest cosine of a sentence that is there; `dense` is that of the whole passage.
+    fn best_sentence(
+        &self,
+        passage: FeaturesRef<'_>,
+        dense: f32,
+        mask: Option<&GoldMask>,
+    ) -> Option<f32> {
+        let cut = |s: &usize| mask.is_some_and(|m| m.cut_sentences.contains(s));
+        self.codec
+            .sentence_cosines(&passage.keys.sentences, self.tokens.sentences(), dense)
             .take(MAX_SENTENCES)
             .enumerate()
-        {
-            if mask.is_some_and(|m| m.cut_sentences.contains(&s)) {
-                continue;
-            }
-            let cosine = sentence_cosine(codes, *scale, self.query);
-            best = Some(best.map_or(cosine, |b: f32| b.max(cosine)));
-        }
-        best
+            .filter(|(s, _)| !cut(s))
+            .map(|(_, cosine)| cosine)
+            .reduce(f32::max)
     }
 }
 
@@ -290,26 +288,31 @@ fn masked_vector(codec: &TokenCodec, passage: FeaturesRef<'_>, mask: &GoldMask) 
     let mut vector = passage.vector.to_vec();
     let keys = passage.keys;
     let mut states = Array2::zeros((0, 0));
-    codec.decode_into(keys.tokens(passage.vector), &mut states);
-    let seq = states.nrows();
+    codec.decode_into(keys.tokens.of(passage.vector), &mut states);
+    let seq = keys.seq();
     let kept = (0..seq).filter(|j| mask.keeps(*j)).count();
     if kept == 0 || kept == seq || keys.mean_norm <= 1e-9 {
         return vector;
     }
-    let mut shift = vec![0.0f32; codec.dims()];
-    let mut noise = 0.0;
-    for (j, state) in states.rows().into_iter().enumerate() {
+    let mut weights = vec![0.0f32; states.nrows()];
+    for j in 0..seq {
         let share = if mask.keeps(j) {
             1.0 / kept as f32
         } else {
             0.0
         };
-        let weight = (share - 1.0 / seq as f32) / keys.mean_norm;
+        if let Some(weight) = weights.get_mut(keys.tokens.slot(j)) {
+            *weight += (share - 1.0 / seq as f32) / keys.mean_norm;
+        }
+    }
+    let mut shift = vec![0.0f32; codec.dims()];
+    let mut noise = 0.0;
+    for (at, (state, weight)) in states.rows().into_iter().zip(weights).enumerate() {
         shift
             .iter_mut()
             .zip(state)
             .for_each(|(s, x)| *s += weight * x);
-        noise += weight * weight * codec.coding_noise(&keys.gains, j);
+        noise += weight * weight * codec.coding_noise(&keys.tokens.gains, at);
     }
     vector
         .iter_mut()

@@ -192,6 +192,7 @@ impl World {
             golden(),
             TokenCodec::new(&KeySpec {
                 code,
+                pooling: moerag_retrieve::keys::NOT_POOLED,
                 ..KeySpec::default()
             }),
         );

@@ -287,7 +287,7 @@ fn key_blocks_survive_storage_and_report_what_does_not_fit() {
     let mut rng = ChaCha8Rng::seed_from_u64(4);
     let spec = KeySpec::default();
     let codec = TokenCodec::new(&spec);
-    assert_eq!(spec.id(), "k3-d384-sign1-r0");
+    assert_eq!(spec.id(), "k4-d384-sign1-p15-r0");
     let p = features(&codec, &mut rng, "Bank", bodies()[3], 40);
     let bytes = postcard::to_allocvec(&p).unwrap();
     assert_eq!(postcard::from_bytes::<PassageFeatures>(&bytes).unwrap(), p);
@@ -300,7 +300,7 @@ fn key_blocks_survive_storage_and_report_what_does_not_fit() {
     };
     let message = p.keys.validate(&f16).unwrap_err().to_string();
     assert!(
-        message.contains("codes has 1920") && message.contains("k3-d384-f16-r0"),
+        message.contains("codes has 1296") && message.contains("k4-d384-f16-p15-r0"),
         "{message}"
     );
 }

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use moerag_retrieve::keys::window_count;
-use moerag_retrieve::{KeyBlock, KeySpec, Language, LexBlock, PassageFeatures};
+use moerag_retrieve::{
+    KeyBlock, KeySpec, Language, LexBlock, PassageFeatures, SentenceCodes, TokenCodes,
+};
 use moerag_store::{
     CandidateQuery, CollectionSpec, DocumentPut, EdgeOptions, EdgeStore, Filter, Passage,
     PassageRecord, PassageStore,
@@ -18,6 +20,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 const TOKENS: usize = 170;
+/// Codes of a passage: one and a half tokens share one.
+const CODES: usize = 114;
 const TERMS: usize = 90;
 const PER_DOCUMENT: u32 = 5;
 const BATCH: usize = 40;
@@ -58,16 +62,22 @@ fn document(rng: &mut ChaCha8Rng, spec: &CollectionSpec, number: usize) -> Docum
                     sentence_ends: vec![TERMS as u32],
                 },
                 keys: KeyBlock {
-                    token_ids: (0..TOKENS).map(|_| term(rng) % 30_000).collect(),
-                    codes: vec![0x5a; TOKENS * spec.key_spec.bytes_per_token()],
-                    gains: vec![128; TOKENS],
-                    centre: 0.5,
+                    wordpieces: (0..TOKENS as u32).map(|i| i * 250).collect(),
+                    tokens: TokenCodes {
+                        slots: (0..TOKENS).map(|j| (j * CODES / TOKENS) as u8).collect(),
+                        codes: vec![0x5a; CODES * spec.key_spec.bytes_per_code()],
+                        gains: vec![128; CODES],
+                        centre: 0.5,
+                    },
                     smooth_norms: vec![1; TOKENS],
                     window_norms: vec![1; window_count(TOKENS)],
                     mean_norm: 0.5,
                     sentence_tokens: vec![(0, 20); 8],
-                    sentence_codes: vec![1; 4 * dim],
-                    sentence_scales: vec![0.01; 8],
+                    sentences: SentenceCodes {
+                        codes: vec![1; 8 * spec.key_spec.bytes_per_sentence()],
+                        steps: vec![100; 8],
+                        centres: vec![40_000; 8],
+                    },
                 },
             },
         })

@@ -117,9 +117,15 @@ pub(crate) fn size(put: &DocumentPut) -> u64 {
     let bytes = put.records.iter().map(|record| {
         let features = &record.features;
         let keys = &features.keys;
-        let words = features.vector.len() + features.lex.terms.len() * 2 + keys.token_ids.len() * 2;
+        let words =
+            features.vector.len() + features.lex.terms.len() * 2 + keys.wordpieces.len() * 2;
         let passage = &record.passage;
-        words * 4 + keys.codes.len() + keys.sentence_codes.len() + passage.text.len() * 2 + 512
+        words * 4
+            + keys.tokens.codes.len()
+            + keys.seq() * 3
+            + keys.sentences.codes.len()
+            + passage.text.len() * 2
+            + 512
     });
     bytes.map(|bytes| bytes as u64).sum::<u64>() + 512
 }

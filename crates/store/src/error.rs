@@ -82,6 +82,20 @@ pub enum StoreError {
         /// Why it does not read.
         reason: String,
     },
+    /// Written by another version of this program.
+    #[error(
+        "{} has format {found}, this version reads {expected}; \
+         ingest the documents again into another data directory",
+        path.display()
+    )]
+    Format {
+        /// Database file.
+        path: PathBuf,
+        /// Format of the file.
+        found: u32,
+        /// The only one that is read.
+        expected: u32,
+    },
     /// The key-value database failed.
     #[error("database {}: {source}", path.display())]
     Database {

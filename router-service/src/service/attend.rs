@@ -345,7 +345,7 @@ fn choose(scored: &[Arc<Scored>], shares: &[f64], query: &AttendQuery) -> Vec<Ch
 }
 
 fn tokens_of(scored: &Scored, row: usize) -> usize {
-    scored.keys[row].token_ids.len()
+    scored.keys[row].seq()
 }
 
 fn explain(

@@ -28,7 +28,7 @@ async fn a_reply_is_consistent_with_itself_and_names_the_prior() {
     let reply = sandbox.ask("Why are spring tides so high?").await;
     let model = reply.model.unwrap();
     assert_eq!((model.version, model.source()), (0, v1::ModelSource::Prior));
-    assert_eq!(model.key_spec, "k3-d384-sign1-r0");
+    assert_eq!(model.key_spec, "k4-d384-sign1-p15-r0");
     assert!(!reply.request_id.is_empty() && !reply.truncated && reply.token_count > 3);
 
     let first = &reply.passages[0];
@@ -270,7 +270,7 @@ async fn passages_stream_with_features_and_survive_a_restart() {
             assert_eq!(features.vector.len(), 384 * 4);
             let key: KeyBlock = postcard::from_bytes(&features.keys).unwrap();
             let lex: LexBlock = postcard::from_bytes(&features.lex).unwrap();
-            assert!(!key.token_ids.is_empty() && !lex.terms.is_empty());
+            assert!(!key.wordpieces.is_empty() && !lex.terms.is_empty());
             keys.push((passage.document_id, passage.ordinal));
         }
         cursors.push(page.next_cursor);

@@ -16,7 +16,7 @@ use std::collections::{HashMap, HashSet};
 use moerag_encoder::Encoder;
 use moerag_model::QUERY_TYPES;
 use moerag_retrieve::{Analyzer, TokenCodec, encoded_text};
-use ndarray::{Array2, ArrayView2};
+use ndarray::ArrayView2;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -353,12 +353,9 @@ impl Generator<'_> {
         let Ok(vector) = ArrayView2::from_shape((1, dim), &features.vector) else {
             return Vec::new();
         };
-        let mut states = Array2::zeros((0, dim));
-        let tokens = features.keys.tokens(&features.vector);
-        self.codec.decode_into(tokens, &mut states);
-        let rotated = self.codec.rotate(vector);
-        let cosines = states.dot(&rotated.row(0));
-        let known = cosines.len().min(spans.len());
+        let tokens = &features.keys.tokens;
+        let cosines = (self.codec).similarities(vector, tokens.of(&features.vector));
+        let known = features.keys.seq().min(spans.len());
 
         let mut found = HashSet::new();
         let mut salient = Vec::new();
@@ -378,7 +375,11 @@ impl Generator<'_> {
             if inside.is_empty() || !found.insert(term) {
                 continue;
             }
-            let mean = inside.iter().map(|k| cosines[*k]).sum::<f32>() / inside.len() as f32;
+            let mean = inside
+                .iter()
+                .map(|k| cosines[[tokens.slot(*k), 0]])
+                .sum::<f32>()
+                / inside.len() as f32;
             salient.push(SalientWord {
                 text: word.text.to_owned(),
                 score: mean * (0.5 + self.lexicon.rarity(term, 0.5)),

@@ -160,6 +160,7 @@ pub(super) fn key_spec(id: &str) -> Option<KeySpec> {
             "f16" => TokenCode::F16,
             _ => return None,
         },
+        pooling: parts.next()?.strip_prefix('p')?.parse().ok()?,
         rotation_seed: parts.next()?.strip_prefix('r')?.parse().ok()?,
     };
     (spec.id() == id && spec.version == KeySpec::default().version).then_some(spec)
@@ -197,9 +198,9 @@ mod tests {
         for bad in [
             "",
             "k1",
-            "k9-d384-sign1-r0",
-            "k3-d384-int4-r0",
-            "k3-d384-sign1-r0-x",
+            "k9-d384-sign1-p15-r0",
+            "k4-d384-int4-p15-r0",
+            "k4-d384-sign1-p15-r0-x",
         ] {
             assert_eq!(key_spec(bad), None, "{bad}");
         }

@@ -1,12 +1,14 @@
-//! The fixed random rotation of token states.
+//! The fixed random rotation of token states and of vectors that are stored in few bits.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use nalgebra::DMatrix;
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView1, ArrayView2};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+
+use crate::linalg::dot;
 
 /// Rows of a query at most. A product of so few is quick without the matrix kernel, whose threads
 /// would spin beside the query's own (FEASIBILITY.md: `MATMUL_NUM_THREADS`).
@@ -16,36 +18,57 @@ type Rotations = HashMap<(usize, u64), Arc<Array2<f32>>>;
 /// Rotations made so far: a decomposition of a 384 x 384 matrix each.
 static ROTATIONS: LazyLock<Mutex<Rotations>> = LazyLock::new(Mutex::default);
 
-/// The rotation of `dims` dimensions with a seed, `[d, d]`; made once per process.
-pub(super) fn rotation(dims: usize, seed: u64) -> Arc<Array2<f32>> {
-    // A poisoned lock holds complete entries only, so its content can be used.
-    let mut cache = ROTATIONS.lock().unwrap_or_else(PoisonError::into_inner);
-    let made = cache
-        .entry((dims, seed))
-        .or_insert_with(|| Arc::new(random_rotation(dims, seed)));
-    Arc::clone(made)
-}
+/// A random rotation. Row convention: `rotated = x · matrix`.
+#[derive(Clone, Debug)]
+pub struct Rotation(Arc<Array2<f32>>);
 
-/// Rotates rows `[n, d]`.
-pub(super) fn apply(rotation: &Array2<f32>, x: ArrayView2<'_, f32>) -> Array2<f32> {
-    if x.nrows() > FEW_ROWS {
-        return x.dot(rotation);
+impl Rotation {
+    /// The rotation of `dims` dimensions with a seed; made once per process.
+    pub fn new(dims: usize, seed: u64) -> Self {
+        // A poisoned lock holds complete entries only, so its content can be used.
+        let mut cache = ROTATIONS.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = cache
+            .entry((dims, seed))
+            .or_insert_with(|| Arc::new(random_rotation(dims, seed)));
+        Self(Arc::clone(made))
     }
-    let mut rotated = Array2::zeros(x.raw_dim());
-    if let (Some(rows), Some(axes), Some(out)) = (
-        x.as_standard_layout().as_slice(),
-        rotation.as_slice(),
-        rotated.as_slice_mut(),
-    ) {
-        let width = x.ncols();
-        pulp::Arch::new().dispatch(Rotate {
-            rows,
-            axes,
-            out,
-            width,
-        });
+
+    /// Rotates one vector, `[d]`; one of another width counts as zero.
+    pub fn apply(&self, vector: &[f32]) -> Vec<f32> {
+        let dims = self.0.nrows();
+        ArrayView2::from_shape((1, dims), vector).map_or_else(
+            |_| vec![0.0; dims],
+            |row| self.rows(row).into_raw_vec_and_offset().0,
+        )
     }
-    rotated
+
+    /// Rotates rows `[n, d]`.
+    pub(super) fn rows(&self, x: ArrayView2<'_, f32>) -> Array2<f32> {
+        if x.nrows() > FEW_ROWS {
+            return x.dot(&*self.0);
+        }
+        let mut rotated = Array2::zeros(x.raw_dim());
+        if let (Some(rows), Some(axes), Some(out)) = (
+            x.as_standard_layout().as_slice(),
+            self.0.as_slice(),
+            rotated.as_slice_mut(),
+        ) {
+            let width = x.ncols();
+            pulp::Arch::new().dispatch(Rotate {
+                rows,
+                axes,
+                out,
+                width,
+            });
+        }
+        rotated
+    }
+
+    /// Rotates one vector `[d]` back.
+    pub(super) fn back(&self, rotated: &[f32]) -> Vec<f32> {
+        let row = |r: ArrayView1<'_, f32>| r.as_slice().map_or(0.0, |r| dot(r, rotated));
+        self.0.rows().into_iter().map(row).collect()
+    }
 }
 
 /// `rows [n, width] · axes [width, width]` into `out`, which is zero: reads the axes once.
@@ -112,7 +135,7 @@ mod tests {
 
     #[test]
     fn the_rotation_is_orthogonal_and_depends_on_the_seed_alone() {
-        let rotation = rotation(384, 0);
+        let Rotation(rotation) = Rotation::new(384, 0);
         let product = rotation.t().dot(&*rotation);
         for ((i, j), x) in product.indexed_iter() {
             assert!((x - if i == j { 1.0 } else { 0.0 }).abs() < 1e-5);

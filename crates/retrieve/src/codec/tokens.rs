@@ -1,26 +1,34 @@
 //! The codes of a passage's tokens, owned and borrowed.
 
-/// The coded tokens of a passage, with the passage's vector that sign codes need.
+use serde::{Deserialize, Serialize};
+
+/// Token codes of a passage, with the passage's vector that sign codes need.
 #[derive(Clone, Copy, Debug)]
 pub struct CodedTokens<'a> {
-    /// `[seq * bytes_per_token]`.
+    /// See [`TokenCodes::codes`].
     pub codes: &'a [u8],
-    /// See [`crate::KeyBlock::gains`], `[seq]`; empty for `f16`.
+    /// See [`TokenCodes::gains`].
     pub gains: &'a [u8],
-    /// See [`crate::KeyBlock::centre`].
+    /// See [`TokenCodes::centre`].
     pub centre: f32,
     /// Unit pooled vector of the passage, `[d]`.
     pub vector: &'a [f32],
 }
 
-/// What [`crate::TokenCodec::encode`] makes of the tokens of a passage: see [`CodedTokens`].
-#[derive(Clone, Debug, Default, PartialEq)]
+/// What [`crate::TokenCodec::encode`] makes of the tokens of a passage.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 pub struct TokenCodes {
-    /// `[seq * bytes_per_token]`.
+    /// The code of each token, `[seq]`; empty where every token has its own.
+    #[serde(with = "crate::packed")]
+    pub slots: Vec<u8>,
+    /// Rotated states, `[codes * bytes_per_code]`.
+    #[serde(with = "crate::packed")]
     pub codes: Vec<u8>,
-    /// `[seq]`; empty for `f16`.
+    /// What a sign of each code stands for, about the length of its residual, in units of `1.6 / 255`,
+    /// `[codes]`; empty for `f16`.
+    #[serde(with = "crate::packed")]
     pub gains: Vec<u8>,
-    /// Multiple of the passage's vector that was taken off every state.
+    /// Multiple of the passage's vector that was taken off its token states; 0 for `f16`.
     pub centre: f32,
 }
 
@@ -33,6 +41,12 @@ impl TokenCodes {
             centre: self.centre,
             vector,
         }
+    }
+
+    /// The code of token `j`.
+    #[inline(always)]
+    pub fn slot(&self, j: usize) -> usize {
+        self.slots.get(j).map_or(j, |slot| usize::from(*slot))
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use super::EdgeOptions;
+use super::compact::compact;
 use super::disk::require_room;
 use super::owner::{Owner, Wake};
 use super::shared::Shared;
@@ -36,6 +37,7 @@ impl Collection {
     ) -> Result<Option<Self>, StoreError> {
         let database = dir.join(DATABASE_FILE);
         let opener = file_opener(&database, options.database_cache_bytes);
+        compact(&database, &*opener, options.compact_from_bytes)?;
         let Some(truth) = Truth::open(&database, opener, name)? else {
             return Ok(None);
         };

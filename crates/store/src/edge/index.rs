@@ -19,6 +19,7 @@ use qdrant_edge::{
 use serde_json::json;
 use uuid::Uuid;
 
+use super::bytes::ByteSpace;
 use super::disk::prune_wal;
 use super::rows::Point;
 use crate::error::StoreError;
@@ -46,6 +47,7 @@ pub(super) type Hit = (u128, f32);
 /// An open shard.
 pub(super) struct Index {
     dir: PathBuf,
+    space: ByteSpace,
     // An option only so that `Drop` can take it out and close it behind `catch_unwind`.
     shard: Option<EdgeShard>,
 }
@@ -57,6 +59,7 @@ impl Index {
         let shard = guarded(dir, || EdgeShard::new(dir, config(dim, hnsw_from)))?;
         let index = Self {
             dir: dir.to_owned(),
+            space: ByteSpace::new(dim),
             shard: Some(shard),
         };
         for field in [DOCUMENT_FIELD, TAGS_FIELD] {
@@ -83,6 +86,7 @@ impl Index {
         let shard = guarded(dir, || EdgeShard::load(dir, Some(config(dim, hnsw_from))))?;
         Ok(Self {
             dir: dir.to_owned(),
+            space: ByteSpace::new(dim),
             shard: Some(shard),
         })
     }
@@ -107,7 +111,7 @@ impl Index {
         self.update(|| {
             let points = entries
                 .iter()
-                .map(|entry| point_struct(entry, stats).into())
+                .map(|entry| point_struct(entry, &self.space, stats).into())
                 .collect();
             UpdateOperation::PointOperation(PointOperations::UpsertPoints(
                 PointInsertOperations::PointsList(points),
@@ -124,14 +128,25 @@ impl Index {
         self.update(|| UpdateOperation::PointOperation(PointOperations::DeletePoints { ids }))
     }
 
-    /// The `limit` points nearest to a vector, best first. Exact unless an HNSW index was built.
+    /// The `limit` points nearest to a vector with their cosines, best first. Exact but for
+    /// [`dense_error`](Self::dense_error) unless an HNSW index was built.
     pub(super) fn dense(
         &self,
         vector: &[f32],
         limit: usize,
         filter: Option<&Filter>,
     ) -> Result<Vec<Hit>, StoreError> {
-        self.search(VectorInternal::Dense(vector.to_vec()), DENSE, limit, filter)
+        let query = VectorInternal::Dense(self.space.bytes(vector));
+        let mut hits = self.search(query, DENSE, limit, filter)?;
+        for (_, score) in &mut hits {
+            *score = self.space.cosine(*score);
+        }
+        Ok(hits)
+    }
+
+    /// How far the score of a dense hit is off.
+    pub(super) fn dense_error(&self) -> f32 {
+        self.space.error()
     }
 
     /// The `limit` points with the largest product with a sparse vector, best first.
@@ -257,13 +272,15 @@ fn path(field: &str) -> JsonPath {
     }
 }
 
-fn point_struct(entry: &Entry<'_>, stats: &CorpusStats) -> PointStruct {
-    let Point { at, vector, lex } = entry.point;
+fn point_struct(entry: &Entry<'_>, space: &ByteSpace, stats: &CorpusStats) -> PointStruct {
+    let Point {
+        at, vector, lex, ..
+    } = entry.point;
     let mut payload = json!({ DOCUMENT_FIELD: at.document_id });
     if !entry.tags.is_empty() {
         payload[TAGS_FIELD] = json!(entry.tags);
     }
-    let mut vectors = vec![(DENSE, Vector::new_dense(vector.to_vec()))];
+    let mut vectors = vec![(DENSE, Vector::new_dense(space.bytes(vector)))];
     vectors.extend(lexical_vector(lex, stats).map(|sparse| (LEXICAL, sparse)));
     PointStruct::new(
         PointId::Uuid(at.point),
@@ -279,12 +296,12 @@ fn lexical_vector(lex: &LexBlock, stats: &CorpusStats) -> Option<Vector> {
 }
 
 fn config(dim: usize, hnsw_from: usize) -> EdgeConfig {
-    let kilobytes = (hnsw_from.saturating_mul(dim * size_of::<u16>()) / 1024).max(1);
+    let kilobytes = (hnsw_from.saturating_mul(dim) / 1024).max(1);
     EdgeConfig::builder()
         .vector(
             DENSE,
-            EdgeVectorParams::builder(dim, Distance::Cosine)
-                .datatype(VectorStorageDatatype::Float16)
+            EdgeVectorParams::builder(dim, Distance::Euclid)
+                .datatype(VectorStorageDatatype::Uint8)
                 .build(),
         )
         // No IDF modifier: the query carries the IDF of the whole collection (`CandidateQuery`).

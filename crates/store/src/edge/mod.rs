@@ -9,7 +9,9 @@
 //! Vectors are kept in half precision, here and in the shard: half the disk and memory for an error of a
 //! ten-thousandth in a cosine. Candidates are ordered by the stored vector, not by the shard's score.
 
+mod bytes;
 mod collection;
+mod compact;
 mod disk;
 mod index;
 mod owner;
@@ -63,6 +65,9 @@ pub struct EdgeOptions {
     /// Below this many passages an index that was not closed properly is built anew at once; above, it is
     /// brought up to date, which takes a fraction of the time. Default: 20,000 (about two seconds).
     pub rebuild_unclean_below: usize,
+    /// Bytes from which on a database is compacted when it is opened, if it has grown by a tenth since the
+    /// last time. Default: 64 MiB.
+    pub compact_from_bytes: u64,
     /// How long a write waits, when it is durable already, for searches to see it. Default: 10 s.
     pub index_wait: Duration,
 }
@@ -76,6 +81,7 @@ impl Default for EdgeOptions {
             key_cache_bytes: 48 << 20,
             hnsw_from_points: 50_000,
             rebuild_unclean_below: 20_000,
+            compact_from_bytes: 64 << 20,
             index_wait: Duration::from_secs(10),
         }
     }

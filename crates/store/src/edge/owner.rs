@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::disk::require_room;
 use super::index::{Entry, Index, VACUUM_POINTS, VACUUM_SHARE};
-use super::rows::{self, IndexMark, Point};
+use super::rows::{IndexMark, Point};
 use super::seal::{self, Seal};
 use super::shared::{Progress, Shared};
 use super::snapshot::Snapshot;
@@ -128,9 +128,11 @@ impl Owner {
     /// Works until told to stop.
     pub(super) fn run(mut self, wakes: &Receiver<Wake>) {
         let mut quiet_since = Instant::now();
+        // A former process may have ended before its points got a graph.
+        let mut overdue = self.graph_is_due().unwrap_or(false);
         loop {
             let failed = self.shared.progress.borrow().failure.is_some();
-            let busy = self.unflushed > 0 || !self.dead.is_empty();
+            let busy = overdue || self.unflushed > 0 || !self.dead.is_empty();
             let wait = match (failed, busy) {
                 (true, _) => RETRY,
                 (false, true) => QUIET.saturating_sub(quiet_since.elapsed()),
@@ -145,6 +147,7 @@ impl Owner {
                 Err(RecvTimeoutError::Timeout) if failed => self.round(),
                 Err(RecvTimeoutError::Timeout) => {
                     self.guarded("look after", Self::maintain);
+                    overdue = false;
                     quiet_since = Instant::now();
                 }
             }
@@ -256,8 +259,7 @@ impl Owner {
         let count = self.shared.with_index(Index::count)?;
         let dead_share = self.removed_since_optimize as f64 / (count.max(1)) as f64;
         let vacuum = dead_share > VACUUM_SHARE && self.removed_since_optimize >= VACUUM_POINTS;
-        let large = count >= self.shared.options.hnsw_from_points
-            && self.mark.unoptimized > count as u64 / 10;
+        let large = self.graph_is_due()?;
         if vacuum || large {
             let started = Instant::now();
             self.shared.progress.send_modify(|p| p.optimizing = large);
@@ -277,6 +279,13 @@ impl Owner {
             self.flush()?;
         }
         Ok(())
+    }
+
+    /// Whether more than a tenth of a large collection is in no graph.
+    fn graph_is_due(&self) -> Result<bool, StoreError> {
+        let count = self.shared.with_index(Index::count)?;
+        Ok(count >= self.shared.options.hnsw_from_points
+            && self.mark.unoptimized > count as u64 / 10)
     }
 
     /// Builds a new shard from the newest committed state and puts it in place of the old one, which
@@ -380,7 +389,7 @@ fn insert(index: &Index, target: &Snapshot, points: &[u128]) -> Result<(), Store
     for batch in points.chunks(BATCH) {
         let mut live = Vec::with_capacity(batch.len());
         for point in batch {
-            live.extend(target.point(*point, |row| rows::decode_point(*point, row))?);
+            live.extend(target.point(*point)?);
         }
         insert_points(index, target, &live)?;
     }

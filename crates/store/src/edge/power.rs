@@ -147,6 +147,7 @@ fn spec() -> CollectionSpec {
         version: 1,
         dims: 8,
         code: TokenCode::Sign1,
+        pooling: 15,
         rotation_seed: 0,
     };
     CollectionSpec {
@@ -178,10 +179,7 @@ fn put(id: u32, version: u32) -> DocumentPut {
                 terms: vec![version % 50, id],
                 sentence_ends: vec![2],
             },
-            keys: KeyBlock {
-                token_ids: vec![],
-                ..KeyBlock::default()
-            },
+            keys: KeyBlock::default(),
         },
     };
     DocumentPut {

@@ -1,39 +1,39 @@
 //! The tables of a collection's database and how their rows are encoded.
 //!
-//! Rows are postcard; vectors in them are little-endian `f16`. A passage lies in tables by the stage
-//! that reads it: `points` (search: vector and terms), `keys` with `key_pieces` (views) and `passages`
-//! (reply).
+//! Rows are postcard; vectors in them take a byte a dimension. A passage has three parts by the stage that
+//! reads them ([`Part`]).
 //!
-//! redb gives a row that does not fit a page of 4 KB the next power of two: 16 KB for keys of 9 KB. So
-//! keys are cut into pieces that fill a page, and a rest that shares its page with others.
+//! redb gives a row that does not fit a page of 4 KB the next power of two, and pages whose rows come in
+//! random order stay a third empty. So parts are cut into pieces of an eighth of a page, under numbers that
+//! grow: appended, they fill their pages. Only the small tables that lead to a number are in other orders.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use moerag_retrieve::LexBlock;
-use moerag_retrieve::codec::{decode_f16, encode_f16};
-use redb::TableDefinition;
+use moerag_retrieve::codec::{decode_bytes, encode_bytes};
+use redb::{ReadableTable, TableDefinition};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
-use crate::passage::PassageRef;
+use crate::passage::{Passage, PassageRef};
 use uuid::Uuid;
 
 /// Version of everything in this module; a database of another version is not opened.
-pub(super) const FORMAT: u32 = 3;
+pub(super) const FORMAT: u32 = 5;
 
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 pub(super) const DOCUMENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("documents");
-pub(super) const PASSAGES: TableDefinition<'_, (&str, u32), &[u8]> =
-    TableDefinition::new("passages");
-pub(super) const POINTS: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("points");
-/// The last piece of a passage's keys, shorter than [`PIECE`].
-pub(super) const KEYS: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("keys");
-/// The pieces before it, in order.
-pub(super) const KEY_PIECES: TableDefinition<'_, (u128, u16), &[u8]> =
-    TableDefinition::new("key_pieces");
-/// Bytes of a piece: a page of 4,096 less what redb adds to a single row with a key of 18.
-pub(super) const PIECE: usize = 4_064;
+/// Point -> the number of its passage.
+pub(super) const POINTS: TableDefinition<'_, u128, u64> = TableDefinition::new("points");
+/// Pieces of the parts of passages: (number, piece). The number of a passage is that of the journal entry
+/// which inserted it, and stands for nothing else ever after.
+pub(super) const PARTS: TableDefinition<'_, (u64, u16), &[u8]> = TableDefinition::new("parts");
+/// Bytes of a piece: an eighth of a page of 4,096, less what redb adds to a row with a key of 10.
+pub(super) const PIECE: usize = 496;
 /// What the index has yet to do: sequence number -> (true: insert, false: remove; point).
 pub(super) const JOURNAL: TableDefinition<'_, u64, (bool, u128)> = TableDefinition::new("journal");
 
@@ -42,12 +42,118 @@ pub(super) const META_SPEC: &str = "spec";
 pub(super) const META_STATS: &str = "stats";
 pub(super) const META_SEQ: &str = "seq";
 pub(super) const META_INDEX: &str = "index";
+/// Bytes that the file took after it was last compacted.
+pub(super) const META_COMPACTED: &str = "compacted";
+
+/// What is read of a passage at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Search: vector and terms.
+    Point,
+    /// Reply: text and where it is from.
+    Passage,
+    /// Views: [`moerag_retrieve::KeyBlock`].
+    Keys,
+}
+
+impl Part {
+    /// In the order in which their pieces lie.
+    pub(super) const ALL: [Self; 3] = [Self::Point, Self::Passage, Self::Keys];
+    /// Most pieces of a part: 10 MB.
+    const MOST: u16 = u16::MAX / 3;
+
+    /// The pieces that a part may have.
+    pub(super) fn pieces(self) -> std::ops::Range<u16> {
+        let first = self as u16 * Self::MOST;
+        first..first + Self::MOST
+    }
+
+    /// Refuses bytes for which there are too few pieces.
+    pub(super) fn fits(self, document_id: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let room = usize::from(Self::MOST) * PIECE;
+        if bytes.len() <= room {
+            return Ok(());
+        }
+        Err(StoreError::InvalidInput {
+            field: document_id.to_owned(),
+            reason: format!(
+                "a passage takes {} bytes and {room} at most; shorten its title and metadata",
+                bytes.len()
+            ),
+        })
+    }
+
+    /// The keys of [`PARTS`] that its pieces may have.
+    pub(super) fn keys(self, number: u64) -> std::ops::Range<(u64, u16)> {
+        let pieces = self.pieces();
+        (number, pieces.start)..(number, pieces.end)
+    }
+}
+
+/// The bytes of a part of a passage; none if it is not there.
+pub(super) fn part(
+    parts: &impl ReadableTable<(u64, u16), &'static [u8]>,
+    number: u64,
+    part: Part,
+) -> Result<Vec<u8>, redb::StorageError> {
+    let mut bytes = Vec::with_capacity(12 * PIECE);
+    for piece in parts.range(part.keys(number))? {
+        bytes.extend_from_slice(piece?.1.value());
+    }
+    Ok(bytes)
+}
 
 /// The commit mark of a document: without this row its passages do not exist.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct DocumentRow {
     pub(super) revision: String,
     pub(super) passages: u32,
+    /// Number of the first passage; those of the others follow.
+    pub(super) first: u64,
+}
+
+/// A passage without what its document tells of it.
+#[derive(Serialize, Deserialize)]
+struct PassageRow<'a> {
+    title: Cow<'a, str>,
+    text: Cow<'a, str>,
+    start: usize,
+    end: usize,
+    sentences: Cow<'a, [Range<usize>]>,
+    metadata: Cow<'a, BTreeMap<String, String>>,
+}
+
+/// Encodes [`Part::Passage`].
+pub(super) fn encode_passage(passage: &Passage) -> Result<Vec<u8>, StoreError> {
+    encode(&PassageRow {
+        title: Cow::Borrowed(&passage.title),
+        text: Cow::Borrowed(&passage.text),
+        start: passage.start,
+        end: passage.end,
+        sentences: Cow::Borrowed(&passage.sentences),
+        metadata: Cow::Borrowed(&passage.metadata),
+    })
+}
+
+/// Decodes [`Part::Passage`].
+pub(super) fn decode_passage(
+    document_id: &str,
+    revision: &str,
+    ordinal: u32,
+    bytes: &[u8],
+) -> Result<Passage, StoreError> {
+    let row: PassageRow<'_> = decode("a passage", bytes)?;
+    Ok(Passage {
+        document_id: document_id.to_owned(),
+        ordinal,
+        revision: revision.to_owned(),
+        title: row.title.into_owned(),
+        text: row.text.into_owned(),
+        start: row.start,
+        end: row.end,
+        sentences: row.sentences.into_owned(),
+        metadata: row.metadata.into_owned(),
+    })
 }
 
 /// Which shard directory holds the journal up to which entry, flushed.
@@ -67,6 +173,8 @@ pub(super) struct IndexMark {
 #[derive(Debug)]
 pub(super) struct Point {
     pub(super) at: PassageRef,
+    /// Its passage's number in [`PARTS`].
+    pub(super) number: u64,
     pub(super) vector: Arc<[f32]>,
     pub(super) lex: Arc<LexBlock>,
 }
@@ -75,50 +183,42 @@ pub(super) struct Point {
 struct PointRow<'a> {
     document_id: &'a str,
     ordinal: u32,
-    lex: std::borrow::Cow<'a, LexBlock>,
+    lex: Cow<'a, LexBlock>,
     vector: &'a [u8],
 }
 
-/// Encodes a row of [`POINTS`].
+/// Encodes [`Part::Point`].
 pub(super) fn encode_point(
     document_id: &str,
     ordinal: u32,
     vector: &[f32],
     lex: &LexBlock,
 ) -> Result<Vec<u8>, StoreError> {
-    let mut halves = Vec::with_capacity(vector.len() * 2);
-    encode_f16(vector, &mut halves);
-    let lex = std::borrow::Cow::Borrowed(lex);
+    let mut bytes = Vec::with_capacity(vector.len() + 4);
+    encode_bytes(vector, &mut bytes);
+    let lex = Cow::Borrowed(lex);
     encode(&PointRow {
         document_id,
         ordinal,
         lex,
-        vector: &halves,
+        vector: &bytes,
     })
 }
 
-/// Decodes a row of [`POINTS`].
-pub(super) fn decode_point(point: u128, bytes: &[u8]) -> Result<Point, StoreError> {
+/// Decodes [`Part::Point`].
+pub(super) fn decode_point(point: u128, number: u64, bytes: &[u8]) -> Result<Point, StoreError> {
     let row: PointRow<'_> =
-        postcard::from_bytes(bytes).map_err(|error| corrupt("a row of points", &error))?;
-    let mut vector = vec![0.0; row.vector.len() / 2];
-    decode_f16(row.vector, &mut vector);
+        postcard::from_bytes(bytes).map_err(|error| corrupt("a point", &error))?;
     Ok(Point {
         at: PassageRef {
             document_id: row.document_id.to_owned(),
             ordinal: row.ordinal,
             point: Uuid::from_u128(point),
         },
-        vector: vector.into(),
+        number,
+        vector: decode_bytes(row.vector).into(),
         lex: Arc::new(row.lex.into_owned()),
     })
-}
-
-/// The full pieces of encoded keys, and the rest.
-pub(super) fn pieces(keys: &[u8]) -> (impl Iterator<Item = (u16, &[u8])>, &[u8]) {
-    let full = keys.chunks_exact(PIECE);
-    let rest = full.remainder();
-    ((0..).zip(full), rest)
 }
 
 /// Encodes any other row.
@@ -146,22 +246,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn points_read_back_exactly() {
+    fn points_read_back() {
         let lex = LexBlock {
             title_terms: 1,
             terms: vec![7, 8, 9],
             sentence_ends: vec![2, 3],
         };
-        let vector = [0.5, -0.25, 2.0f32.powi(-14)];
+        let vector = [0.5, -0.25, 0.0];
         let bytes = encode_point("doc/ä", 3, &vector, &lex).unwrap();
-        let point = decode_point(42, &bytes).unwrap();
+        let point = decode_point(42, 7, &bytes).unwrap();
         assert_eq!(
-            (point.at.document_id.as_str(), point.at.ordinal),
-            ("doc/ä", 3)
+            (
+                point.at.document_id.as_str(),
+                point.at.ordinal,
+                point.number
+            ),
+            ("doc/ä", 3, 7)
         );
         assert_eq!(point.at.point, Uuid::from_u128(42));
-        assert_eq!(&*point.vector, vector);
+        for (a, b) in point.vector.iter().zip(vector) {
+            assert!((a - b).abs() <= 0.5 / 254.0, "{a} {b}");
+        }
         assert_eq!(*point.lex, lex);
-        assert!(decode_point(42, &bytes[..bytes.len() / 2]).is_err());
+        assert!(decode_point(42, 7, &bytes[..bytes.len() / 2]).is_err());
     }
 }

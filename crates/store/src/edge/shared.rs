@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::EdgeOptions;
 use super::index::{Hit, Index, edge_filter};
-use super::rows::{self, Point};
+use super::rows::Point;
 use super::snapshot::Snapshot;
 use super::truth::Truth;
 use crate::error::StoreError;
@@ -23,8 +23,6 @@ use crate::rank::{by_score, rounded};
 use crate::store::{Candidate, CandidateQuery};
 use crate::tags::clauses;
 
-/// How far a product of unit vectors in half precision is off at most: each entry by 2^-11 of itself.
-const HALF_PRECISION: f32 = 1e-3;
 /// Most results asked of the shard for one list, however many ties or dead points there are.
 const MAX_FETCH: usize = 50_000;
 
@@ -104,9 +102,10 @@ struct KeyBytes;
 
 impl Weighter<u128, Arc<KeyBlock>> for KeyBytes {
     fn weight(&self, _: &u128, keys: &Arc<KeyBlock>) -> u64 {
-        let words = keys.token_ids.len() + keys.sentence_tokens.len() + keys.sentence_scales.len();
-        let tokens = keys.codes.len() + keys.gains.len() + keys.smooth_norms.len();
-        let bytes = tokens + keys.sentence_codes.len();
+        let words = keys.wordpieces.len() + keys.sentence_tokens.len();
+        let codes = keys.tokens.codes.len() + keys.tokens.gains.len();
+        let tokens = codes + keys.tokens.slots.len() + keys.smooth_norms.len();
+        let bytes = tokens + keys.sentences.codes.len();
         (bytes + words * 4 + keys.window_norms.len() * 2 + 256) as u64
     }
 }
@@ -170,9 +169,8 @@ impl Shared {
             }
             let dense = || {
                 let search = |limit| index.dense(&query.vector, limit, filter.as_ref());
-                // The index has vectors in half precision.
                 let exact = |point: &Point, _| dot(&query.vector, &point.vector);
-                self.list(&snapshot, epoch, n, search, exact, HALF_PRECISION)
+                self.list(&snapshot, epoch, n, search, exact, index.dense_error())
             };
             let lexical = || {
                 if query.sparse.is_empty() {
@@ -203,7 +201,7 @@ impl Shared {
     }
 
     /// The best `n` live points of a list, by the score that `exact` makes of a point and of its score
-    /// in the index, which is off by `error` at most. Asks for more while points of the shard are dead
+    /// in the index, which is off by `error`. Asks for more while points of the shard are dead
     /// (replaced or deleted in the truth) or the last of the list may lie beyond what was fetched.
     fn list(
         &self,
@@ -250,14 +248,14 @@ impl Shared {
         if known && cached.is_some() {
             return Ok(cached);
         }
-        snapshot.point(point, |row| match cached {
-            Some(cached) => Ok(cached),
-            None => {
-                let read = Arc::new(rows::decode_point(point, row)?);
-                self.points.insert(point, read.clone());
-                Ok(read)
-            }
-        })
+        if cached.is_some() {
+            return Ok(snapshot.number(point)?.and(cached));
+        }
+        let read = snapshot.point(point)?.map(Arc::new);
+        if let Some(read) = &read {
+            self.points.insert(point, Arc::clone(read));
+        }
+        Ok(read)
     }
 
     /// Drops points that are gone from the caches.
@@ -282,7 +280,13 @@ impl Shared {
                 if let Some(cached) = self.keys.get(&point) {
                     return Ok(Some(cached));
                 }
-                let read = snapshot.keys(point)?.map(Arc::new);
+                // A number is one passage's for ever, so a cached one is as good as a row.
+                let number = match self.points.get(&point) {
+                    Some(cached) => Some(cached.number),
+                    None => snapshot.number(point)?,
+                };
+                let keys = number.map(|number| snapshot.keys(number)).transpose()?;
+                let read = keys.flatten().map(Arc::new);
                 if let Some(read) = &read {
                     self.keys.insert(point, Arc::clone(read));
                 }

@@ -1,7 +1,6 @@
 //! One committed state of a collection, for reading.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -9,7 +8,7 @@ use moerag_retrieve::{CorpusStats, KeyBlock, PassageFeatures};
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 use sha2::{Digest, Sha256};
 
-use super::rows::{self, DocumentRow, Point};
+use super::rows::{self, DocumentRow, Part, Point};
 use crate::error::StoreError;
 use crate::passage::{Passage, point_id};
 use crate::store::ScrollPage;
@@ -19,10 +18,8 @@ use crate::store::ScrollPage;
 pub(super) struct Snapshot {
     path: Arc<Path>,
     documents: ReadOnlyTable<&'static str, &'static [u8]>,
-    passages: ReadOnlyTable<(&'static str, u32), &'static [u8]>,
-    points: ReadOnlyTable<u128, &'static [u8]>,
-    keys: ReadOnlyTable<u128, &'static [u8]>,
-    key_pieces: ReadOnlyTable<(u128, u16), &'static [u8]>,
+    points: ReadOnlyTable<u128, u64>,
+    parts: ReadOnlyTable<(u64, u16), &'static [u8]>,
     journal: ReadOnlyTable<u64, (bool, u128)>,
     /// Last journal entry of this state.
     pub(super) seq: u64,
@@ -56,10 +53,8 @@ impl Snapshot {
             let tx = database.begin_read()?;
             Ok(Self {
                 documents: tx.open_table(rows::DOCUMENTS)?,
-                passages: tx.open_table(rows::PASSAGES)?,
                 points: tx.open_table(rows::POINTS)?,
-                keys: tx.open_table(rows::KEYS)?,
-                key_pieces: tx.open_table(rows::KEY_PIECES)?,
+                parts: tx.open_table(rows::PARTS)?,
                 journal: tx.open_table(rows::JOURNAL)?,
                 path: path.clone(),
                 seq,
@@ -107,39 +102,45 @@ impl Snapshot {
         Ok(self.corpus_digest.get_or_init(|| digest).clone())
     }
 
-    /// A row of `points` through `read`, or `None` if the point is not in this state.
-    pub(super) fn point<T>(
-        &self,
-        point: u128,
-        read: impl FnOnce(&[u8]) -> Result<T, StoreError>,
-    ) -> Result<Option<T>, StoreError> {
-        let row = self.points.get(point).map_err(self.fail())?;
-        row.map(|row| read(row.value())).transpose()
+    /// The number of a point's passage, or `None` if the point is not in this state.
+    pub(super) fn number(&self, point: u128) -> Result<Option<u64>, StoreError> {
+        let number = self.points.get(point).map_err(self.fail())?;
+        Ok(number.map(|number| number.value()))
+    }
+
+    fn part(&self, number: u64, part: Part) -> Result<Vec<u8>, StoreError> {
+        rows::part(&self.parts, number, part).map_err(self.fail())
+    }
+
+    /// A point, or `None` if it is not in this state.
+    pub(super) fn point(&self, point: u128) -> Result<Option<Point>, StoreError> {
+        let number = self.number(point)?;
+        number
+            .map(|number| self.numbered(point, number))
+            .transpose()
+    }
+
+    fn numbered(&self, point: u128, number: u64) -> Result<Point, StoreError> {
+        rows::decode_point(point, number, &self.part(number, Part::Point)?)
     }
 
     /// Every point of this state, in the order of their ids (which is random with regard to content).
     pub(super) fn points(
         &self,
     ) -> Result<impl Iterator<Item = Result<Point, StoreError>> + '_, StoreError> {
-        let rows = self.points.iter().map_err(self.fail())?;
-        Ok(rows.map(|entry| {
-            let (point, row) = entry.map_err(self.fail())?;
-            rows::decode_point(point.value(), row.value())
+        let points = self.points.iter().map_err(self.fail())?;
+        Ok(points.map(|entry| {
+            let (point, number) = entry.map_err(self.fail())?;
+            self.numbered(point.value(), number.value())
         }))
     }
 
-    /// Keys of a point, or `None` if the point is not in this state.
-    pub(super) fn keys(&self, point: u128) -> Result<Option<KeyBlock>, StoreError> {
-        let Some(rest) = self.keys.get(point).map_err(self.fail())? else {
-            return Ok(None);
-        };
-        let mut bytes = Vec::with_capacity(4 * rows::PIECE);
-        let pieces = self.key_pieces.range((point, 0)..=(point, u16::MAX));
-        for piece in pieces.map_err(self.fail())? {
-            bytes.extend_from_slice(piece.map_err(self.fail())?.1.value());
-        }
-        bytes.extend_from_slice(rest.value());
-        rows::decode("a row of keys", &bytes).map(Some)
+    /// The keys of a passage by its number, or `None` if it is not in this state.
+    pub(super) fn keys(&self, number: u64) -> Result<Option<KeyBlock>, StoreError> {
+        let bytes = self.part(number, Part::Keys)?;
+        (!bytes.is_empty())
+            .then(|| rows::decode("keys", &bytes))
+            .transpose()
     }
 
     pub(super) fn passage(
@@ -147,12 +148,20 @@ impl Snapshot {
         document_id: &str,
         ordinal: u32,
     ) -> Result<Option<Passage>, StoreError> {
-        let row = self
-            .passages
-            .get((document_id, ordinal))
-            .map_err(self.fail())?;
-        row.map(|row| rows::decode("a row of passages", row.value()))
+        let row = self.document(document_id)?;
+        row.filter(|row| ordinal < row.passages)
+            .map(|row| self.passage_of(document_id, &row, ordinal))
             .transpose()
+    }
+
+    fn passage_of(
+        &self,
+        document_id: &str,
+        row: &DocumentRow,
+        ordinal: u32,
+    ) -> Result<Passage, StoreError> {
+        let bytes = self.part(row.first + u64::from(ordinal), Part::Passage)?;
+        rows::decode_passage(document_id, &row.revision, ordinal, &bytes)
     }
 
     /// Journal entries after `seq`, netted: a point comes once, as what became of it last.
@@ -182,29 +191,29 @@ impl Snapshot {
         limit: usize,
         with_features: bool,
     ) -> Result<ScrollPage, StoreError> {
-        let from = after.map(parse_cursor).transpose()?;
-        let lower = from.as_ref().map_or(Bound::Unbounded, |(id, ordinal)| {
-            Bound::Excluded((id.as_str(), *ordinal))
-        });
-        let range = self
-            .passages
-            .range::<(&str, u32)>((lower, Bound::Unbounded));
+        let (id, ordinal) = match after.map(parse_cursor).transpose()? {
+            Some((id, ordinal)) => (id, ordinal.saturating_add(1)),
+            None => (String::new(), 0),
+        };
         let mut records = Vec::new();
         let mut next = None;
-        for entry in range.map_err(self.fail())? {
-            let (_, row) = entry.map_err(self.fail())?;
-            let passage: Passage = rows::decode("a row of passages", row.value())?;
-            let features = if with_features {
-                Some(self.features(collection, &passage)?)
-            } else {
-                None
-            };
-            records.push((passage, features));
-            if records.len() >= limit.max(1) {
-                next = records
-                    .last()
-                    .map(|(last, _)| cursor(&last.document_id, last.ordinal));
-                break;
+        'documents: for entry in self.documents.range(id.as_str()..).map_err(self.fail())? {
+            let (document, row) = entry.map_err(self.fail())?;
+            let row: DocumentRow = rows::decode("a row of documents", row.value())?;
+            let document = document.value();
+            let first = if document == id { ordinal } else { 0 };
+            for ordinal in first..row.passages {
+                let passage = self.passage_of(document, &row, ordinal)?;
+                let features = if with_features {
+                    Some(self.features(collection, &passage)?)
+                } else {
+                    None
+                };
+                records.push((passage, features));
+                if records.len() >= limit.max(1) {
+                    next = Some(cursor(document, ordinal));
+                    break 'documents;
+                }
             }
         }
         Ok(ScrollPage { records, next })
@@ -224,10 +233,8 @@ impl Snapshot {
                 &format!("point {point:x} has no row"),
             )
         };
-        let row = self
-            .point(point, |row| rows::decode_point(point, row))?
-            .ok_or_else(missing)?;
-        let keys = self.keys(point)?;
+        let row = self.point(point)?.ok_or_else(missing)?;
+        let keys = self.keys(row.number)?;
         Ok(PassageFeatures {
             vector: row.vector.to_vec(),
             lex: Arc::unwrap_or_clone(row.lex),

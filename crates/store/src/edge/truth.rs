@@ -1,15 +1,16 @@
 //! The truth of a collection: a redb database. What is committed here is there, nothing else is.
 
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use moerag_retrieve::{CorpusStats, KeyBlock, PassageFeatures};
+use moerag_retrieve::{CorpusStats, PassageFeatures};
 use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction,
 };
 
-use super::rows::{self, DocumentRow, IndexMark};
+use super::rows::{self, DocumentRow, IndexMark, Part};
 use super::snapshot::{Snapshot, database_error};
 use crate::error::StoreError;
 use crate::passage::{Passage, point_id};
@@ -56,10 +57,8 @@ impl Truth {
                 meta.insert(rows::META_SEQ, &0u64.to_le_bytes()[..])?;
                 meta.insert(rows::META_STATS, &*stats)?;
                 tx.open_table(rows::DOCUMENTS)?;
-                tx.open_table(rows::PASSAGES)?;
                 tx.open_table(rows::POINTS)?;
-                tx.open_table(rows::KEYS)?;
-                tx.open_table(rows::KEY_PIECES)?;
+                tx.open_table(rows::PARTS)?;
                 tx.open_table(rows::JOURNAL)?;
             }
             Ok(tx.commit()?)
@@ -79,15 +78,14 @@ impl Truth {
         let Some(spec) = read_meta(&path, &database, rows::META_SPEC)? else {
             return Ok(None);
         };
-        let format = read_meta(&path, &database, rows::META_FORMAT)?.unwrap_or_default();
-        if format != rows::FORMAT.to_le_bytes() {
-            let reason = format!(
-                "it has format {}, this version reads {}; ingest the documents again into another \
-                 data directory",
-                format.first().unwrap_or(&0),
-                rows::FORMAT
-            );
-            return Err(rows::corrupt(&path.display().to_string(), &reason));
+        let format = read_meta(&path, &database, rows::META_FORMAT)?;
+        let found = format.and_then(|bytes| Some(u32::from_le_bytes(bytes.try_into().ok()?)));
+        if found != Some(rows::FORMAT) {
+            return Err(StoreError::Format {
+                path: path.to_path_buf(),
+                found: found.unwrap_or_default(),
+                expected: rows::FORMAT,
+            });
         }
         let spec = rows::decode("the collection's spec", &spec)?;
         let committed = ArcSwap::from_pointee(snapshot(&path, &database, None)?);
@@ -237,12 +235,12 @@ struct Writer<'a> {
     truth: &'a Truth,
     meta: Table<'a, &'static str, &'static [u8]>,
     documents: Table<'a, &'static str, &'static [u8]>,
-    passages: Table<'a, (&'static str, u32), &'static [u8]>,
-    points: Table<'a, u128, &'static [u8]>,
-    keys: Table<'a, u128, &'static [u8]>,
-    key_pieces: Table<'a, (u128, u16), &'static [u8]>,
+    points: Table<'a, u128, u64>,
+    parts: Table<'a, (u64, u16), &'static [u8]>,
     journal: Table<'a, u64, (bool, u128)>,
     seq: u64,
+    /// Passages to be appended, all at once: a run of pieces fills its pages.
+    new: Vec<(u64, [Vec<u8>; Part::ALL.len()])>,
 }
 
 impl<'a> Writer<'a> {
@@ -252,12 +250,11 @@ impl<'a> Writer<'a> {
                 truth,
                 meta: tx.open_table(rows::META)?,
                 documents: tx.open_table(rows::DOCUMENTS)?,
-                passages: tx.open_table(rows::PASSAGES)?,
                 points: tx.open_table(rows::POINTS)?,
-                keys: tx.open_table(rows::KEYS)?,
-                key_pieces: tx.open_table(rows::KEY_PIECES)?,
+                parts: tx.open_table(rows::PARTS)?,
                 journal: tx.open_table(rows::JOURNAL)?,
                 seq: truth.committed.load().seq,
+                new: Vec::new(),
             })
         };
         open().map_err(|error| truth.fail(error))
@@ -276,32 +273,33 @@ impl<'a> Writer<'a> {
 
     fn insert(&mut self, put: &DocumentPut, stats: &mut CorpusStats) -> Result<(), StoreError> {
         let id = put.document_id.as_str();
+        let first = self.seq + 1;
         for record in &put.records {
             let Passage {
                 ordinal, revision, ..
             } = &record.passage;
             let features = &record.features;
             let point = point_id(&self.truth.collection, id, revision, *ordinal).as_u128();
-            let row = rows::encode_point(id, *ordinal, &features.vector, &features.lex)?;
-            let keys = rows::encode(&features.keys)?;
-            let passage = rows::encode(&record.passage)?;
-            let mut write = || -> Result<(), redb::StorageError> {
-                self.points.insert(point, &*row)?;
-                let (pieces, rest) = rows::pieces(&keys);
-                for (at, piece) in pieces {
-                    self.key_pieces.insert((point, at), piece)?;
-                }
-                self.keys.insert(point, rest)?;
-                self.passages.insert((id, *ordinal), &*passage)?;
-                self.journal(true, point)
-            };
-            write().map_err(|error| self.truth.fail(error))?;
+            let parts = [
+                rows::encode_point(id, *ordinal, &features.vector, &features.lex)?,
+                rows::encode_passage(&record.passage)?,
+                rows::encode(&features.keys)?,
+            ];
+            for (part, bytes) in Part::ALL.iter().zip(&parts) {
+                part.fits(id, bytes)?;
+            }
+            self.journal(true, point).map_err(|e| self.truth.fail(e))?;
+            self.points
+                .insert(point, self.seq)
+                .map_err(|e| self.truth.fail(e))?;
+            self.new.push((self.seq, parts));
             stats.add(features);
         }
         let passages = u32::try_from(put.records.len()).unwrap_or(u32::MAX);
         let row = rows::encode(&DocumentRow {
             revision: put.revision.clone(),
             passages,
+            first,
         })?;
         self.documents
             .insert(id, &*row)
@@ -315,50 +313,64 @@ impl<'a> Writer<'a> {
         row: &DocumentRow,
         stats: &mut CorpusStats,
     ) -> Result<(), StoreError> {
+        // It may have come in this very transaction.
+        self.append()?;
         for ordinal in 0..row.passages {
             let point = point_id(&self.truth.collection, id, &row.revision, ordinal).as_u128();
-            let gone = (self.points.remove(point).map_err(|e| self.truth.fail(e))?)
-                .map(|row| rows::decode_point(point, row.value()))
-                .transpose()?;
-            let keys = self.remove_keys(point)?;
-            if let (Some(gone), Some(keys)) = (gone, keys) {
-                let lex = Arc::unwrap_or_clone(gone.lex);
-                stats.remove(&PassageFeatures {
-                    vector: gone.vector.to_vec(),
-                    lex,
-                    keys,
-                });
+            let number = self.points.remove(point).map_err(|e| self.truth.fail(e))?;
+            let number = number.map(|number| number.value());
+            if let Some(number) = number {
+                stats.remove(&self.remove_parts(point, number)?);
             }
-            self.passages
-                .remove((id, ordinal))
-                .map_err(|e| self.truth.fail(e))?;
             self.journal(false, point).map_err(|e| self.truth.fail(e))?;
         }
         self.documents.remove(id).map_err(|e| self.truth.fail(e))?;
         Ok(())
     }
 
-    fn remove_keys(&mut self, point: u128) -> Result<Option<KeyBlock>, StoreError> {
-        let mut bytes = Vec::new();
-        let mut remove = || -> Result<bool, redb::StorageError> {
-            let pieces = self
-                .key_pieces
-                .extract_from_if((point, 0)..=(point, u16::MAX), |_, _| true);
-            for piece in pieces? {
-                bytes.extend_from_slice(piece?.1.value());
+    fn append(&mut self) -> Result<(), StoreError> {
+        let mut append = || -> Result<(), redb::Error> {
+            let mut end = self.parts.upper_bound_mut(Bound::<(u64, u16)>::Unbounded)?;
+            for (number, parts) in self.new.drain(..) {
+                for (part, bytes) in Part::ALL.iter().zip(&parts) {
+                    for (piece, bytes) in part.pieces().zip(bytes.chunks(rows::PIECE)) {
+                        end.insert_before((number, piece), bytes)?;
+                    }
+                }
             }
-            let rest = self.keys.remove(point)?;
-            bytes.extend_from_slice(rest.as_ref().map_or(&[], |rest| rest.value()));
-            Ok(rest.is_some())
+            Ok(end.close()?)
         };
-        let found = remove().map_err(|error| self.truth.fail(error))?;
-        found
-            .then(|| rows::decode("a row of keys", &bytes))
-            .transpose()
+        append().map_err(|error| self.truth.fail(error))
+    }
+
+    /// Removes a passage and returns what its statistics were made of.
+    fn remove_parts(&mut self, point: u128, number: u64) -> Result<PassageFeatures, StoreError> {
+        let (mut row, mut keys) = (Vec::new(), Vec::new());
+        let mut remove = || -> Result<(), redb::StorageError> {
+            let all = (number, 0)..=(number, u16::MAX);
+            for piece in self.parts.extract_from_if(all, |_, _| true)? {
+                let (key, bytes) = piece?;
+                let (_, piece) = key.value();
+                if Part::Point.pieces().contains(&piece) {
+                    row.extend_from_slice(bytes.value());
+                } else if Part::Keys.pieces().contains(&piece) {
+                    keys.extend_from_slice(bytes.value());
+                }
+            }
+            Ok(())
+        };
+        remove().map_err(|error| self.truth.fail(error))?;
+        let point = rows::decode_point(point, number, &row)?;
+        Ok(PassageFeatures {
+            vector: point.vector.to_vec(),
+            lex: Arc::unwrap_or_clone(point.lex),
+            keys: rows::decode("keys", &keys)?,
+        })
     }
 
     /// Writes what follows from the rows: statistics and the journal's end.
     fn finish(mut self, mut stats: CorpusStats) -> Result<Arc<CorpusStats>, StoreError> {
+        self.append()?;
         if stats.geometry_is_stale() {
             let sample = self.sample()?;
             stats.fit_geometry(sample.iter().map(|vector| &**vector));
@@ -375,11 +387,15 @@ impl<'a> Writer<'a> {
     }
 
     fn sample(&self) -> Result<Vec<Arc<[f32]>>, StoreError> {
-        let rows = self.points.iter().map_err(|e| self.truth.fail(e))?;
-        rows.take(GEOMETRY_SAMPLE)
+        let points = self.points.iter().map_err(|e| self.truth.fail(e))?;
+        points
+            .take(GEOMETRY_SAMPLE)
             .map(|entry| {
-                let (point, row) = entry.map_err(|e| self.truth.fail(e))?;
-                Ok(rows::decode_point(point.value(), row.value())?.vector)
+                let (point, number) = entry.map_err(|e| self.truth.fail(e))?;
+                let number = number.value();
+                let row = rows::part(&self.parts, number, Part::Point);
+                let row = row.map_err(|e| self.truth.fail(e))?;
+                Ok(rows::decode_point(point.value(), number, &row)?.vector)
             })
             .collect()
     }
@@ -392,7 +408,7 @@ impl Truth {
 }
 
 /// Starts a transaction whose commit returns after the file is synced.
-fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {
+pub(super) fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {
     let mut tx = database.begin_write()?;
     tx.set_durability(Durability::Immediate)?;
     // Two syncs a commit, and in return an open after a kill that does not walk the whole file.
@@ -410,7 +426,11 @@ pub(super) fn file_opener(path: &Path, cache_bytes: usize) -> Opener {
     })
 }
 
-fn read_meta(path: &Path, database: &Database, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+pub(super) fn read_meta(
+    path: &Path,
+    database: &Database,
+    key: &str,
+) -> Result<Option<Vec<u8>>, StoreError> {
     let read = || -> Result<Option<Vec<u8>>, redb::Error> {
         let table: TableDefinition<'_, &str, &[u8]> = rows::META;
         match database.begin_read()?.open_table(table) {

@@ -203,9 +203,6 @@ pub(super) fn passage_points(
         .map(|record| {
             let PassageRecord { passage, features } = record;
             let id = point_id(collection, &put.document_id, &put.revision, passage.ordinal);
-            let mut pieces = features.keys.token_ids.clone();
-            pieces.sort_unstable();
-            pieces.dedup();
             let document: [(String, Value); 3] = [
                 (DOCUMENT_FIELD.to_owned(), put.document_id.as_str().into()),
                 (REVISION.to_owned(), put.revision.as_str().into()),
@@ -220,7 +217,7 @@ pub(super) fn passage_points(
                 (LIVE.to_owned(), false.into()),
                 (TAGS_FIELD.to_owned(), strings(tags(&passage.metadata))),
                 (LEX.to_owned(), packed(&features.lex)?),
-                (PIECES.to_owned(), packed(&pieces)?),
+                (PIECES.to_owned(), packed(&features.keys.wordpieces)?),
             ]);
             let mut vectors = vec![(DENSE, Vector::from(features.vector.clone()))];
             let weights = stats.bm25_weights(&features.lex);

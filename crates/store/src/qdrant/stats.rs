@@ -90,12 +90,12 @@ pub(super) struct Change {
 /// Features as far as statistics read them.
 pub(super) fn countable(payload: &HashMap<String, Value>) -> Result<PassageFeatures, StoreError> {
     let lex: LexBlock = schema::unpack(payload, LEX)?;
-    let token_ids: Vec<u32> = schema::unpack(payload, PIECES)?;
+    let wordpieces: Vec<u32> = schema::unpack(payload, PIECES)?;
     Ok(PassageFeatures {
         vector: Vec::new(),
         lex,
         keys: KeyBlock {
-            token_ids,
+            wordpieces,
             ..KeyBlock::default()
         },
     })

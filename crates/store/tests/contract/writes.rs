@@ -189,7 +189,7 @@ pub(crate) async fn bad_input_is_refused_and_loses_nothing(store: Store, name: &
     };
     refuse(&|d| d.records[1].features.vector[3] = f32::NAN).await;
     refuse(&|d| d.records[0].features.vector.push(0.0)).await;
-    refuse(&|d| d.records[0].features.keys.codes.push(0)).await;
+    refuse(&|d| d.records[0].features.keys.tokens.codes.push(0)).await;
     refuse(&|d| d.records[0].passage.document_id = "else".into()).await;
     refuse(&|d| d.records[1].passage.revision = "else".into()).await;
     refuse(&|d| d.records.swap(0, 1)).await;
