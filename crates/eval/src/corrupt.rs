@@ -243,7 +243,7 @@ mod tests {
         let mean = unit(sum);
         for ((passage, was), (same, is)) in before.iter().zip(&after) {
             assert_eq!((passage, &was.lex, &was.keys), (same, &is.lex, &is.keys));
-            // The store keeps half precision.
+            // The store keeps a byte a dimension.
             assert!((dot(&is.vector, &is.vector) - 1.0).abs() < 2e-3);
             // At most the angle whose tangent is the noise, and not the mean itself.
             let cosine = dot(&is.vector, &mean);

@@ -9,21 +9,21 @@ use std::path::{Path, PathBuf};
 
 use moerag_retrieve::{CorpusStats, LexBlock};
 use qdrant_edge::{
-    AnyVariants, Condition, CountRequest, CreateIndex, Distance, EdgeConfig, EdgeOptimizersConfig,
-    EdgeShard, EdgeSparseVectorParams, EdgeVectorParams, FieldCondition, FieldIndexOperations,
-    Filter, JsonPath, Match, NamedQuery, OperationResult, PayloadFieldSchema, PayloadSchemaType,
-    PointId, PointInsertOperations, PointOperations, PointStruct, QueryEnum, SearchParams,
-    SearchRequest, SparseVector, UpdateOperation, Vector, VectorInternal, VectorStorageDatatype,
-    Vectors, WalOptions,
+    CountRequest, CreateIndex, Distance, EdgeConfig, EdgeOptimizersConfig, EdgeShard,
+    EdgeSparseVectorParams, EdgeVectorParams, FieldIndexOperations, Filter, NamedQuery,
+    OperationResult, PayloadFieldSchema, PayloadSchemaType, PointId, PointInsertOperations,
+    PointOperations, PointStruct, QueryEnum, SearchParams, SearchRequest, SparseVector,
+    UpdateOperation, Vector, VectorInternal, VectorStorageDatatype, Vectors, WalOptions,
 };
 use serde_json::json;
 use uuid::Uuid;
 
 use super::bytes::ByteSpace;
 use super::disk::prune_wal;
+use super::filter::path;
 use super::rows::Point;
 use crate::error::StoreError;
-use crate::tags::{Clause, Clauses, DOCUMENT_FIELD, TAGS_FIELD};
+use crate::tags::TAGS_FIELD;
 
 const DENSE: &str = "dense";
 const LEXICAL: &str = "lex";
@@ -62,18 +62,12 @@ impl Index {
             space: ByteSpace::new(dim),
             shard: Some(shard),
         };
-        for field in [DOCUMENT_FIELD, TAGS_FIELD] {
-            index.update(|| {
-                UpdateOperation::FieldIndexOperation(FieldIndexOperations::CreateIndex(
-                    CreateIndex {
-                        field_name: path(field),
-                        field_schema: Some(PayloadFieldSchema::FieldType(
-                            PayloadSchemaType::Keyword,
-                        )),
-                    },
-                ))
-            })?;
-        }
+        index.update(|| {
+            UpdateOperation::FieldIndexOperation(FieldIndexOperations::CreateIndex(CreateIndex {
+                field_name: path(TAGS_FIELD),
+                field_schema: Some(PayloadFieldSchema::FieldType(PayloadSchemaType::Keyword)),
+            }))
+        })?;
         Ok(index)
     }
 
@@ -239,54 +233,20 @@ impl Drop for Index {
     }
 }
 
-/// The filter of `clauses`; `None` if nothing is filtered.
-pub(super) fn edge_filter(clauses: &Clauses) -> Option<Filter> {
-    let conditions = |clauses: &[Clause]| {
-        let all: Vec<Condition> = clauses
-            .iter()
-            .map(|clause| {
-                let any = AnyVariants::Strings(clause.any_of.iter().cloned().collect());
-                let key = path(clause.field);
-                Condition::Field(FieldCondition::new_match(key, Match::from(any)))
-            })
-            .collect();
-        (!all.is_empty()).then_some(all)
-    };
-    let (must, must_not) = (conditions(&clauses.must), conditions(&clauses.must_not));
-    if must.is_none() && must_not.is_none() {
-        return None;
-    }
-    Some(Filter {
-        should: None,
-        min_should: None,
-        must,
-        must_not,
-    })
-}
-
-/// A payload field at the top level.
-fn path(field: &str) -> JsonPath {
-    JsonPath {
-        first_key: field.to_owned(),
-        rest: Vec::new(),
-    }
-}
-
 fn point_struct(entry: &Entry<'_>, space: &ByteSpace, stats: &CorpusStats) -> PointStruct {
     let Point {
         at, vector, lex, ..
     } = entry.point;
-    let mut payload = json!({ DOCUMENT_FIELD: at.document_id });
-    if !entry.tags.is_empty() {
-        payload[TAGS_FIELD] = json!(entry.tags);
-    }
     let mut vectors = vec![(DENSE, Vector::new_dense(space.bytes(vector)))];
     vectors.extend(lexical_vector(lex, stats).map(|sparse| (LEXICAL, sparse)));
-    PointStruct::new(
-        PointId::Uuid(at.point),
-        Vectors::new_named(vectors),
-        payload,
-    )
+    let id = PointId::Uuid(at.point);
+    let payload = json!({ TAGS_FIELD: entry.tags });
+    let mut point = PointStruct::new(id, Vectors::new_named(vectors), payload);
+    if entry.tags.is_empty() {
+        // An empty one would take a block of 128 bytes.
+        point.0.payload = None;
+    }
+    point
 }
 
 /// `None` for a passage without terms.

@@ -6,13 +6,14 @@
 //! brought up to date or rebuilt from it. What a shard returns and the database does not have is
 //! dropped, so no state of the shard can show a passage that is not committed.
 //!
-//! Vectors are kept in half precision, here and in the shard: half the disk and memory for an error of a
-//! ten-thousandth in a cosine. Candidates are ordered by the stored vector, not by the shard's score.
+//! Vectors take a byte a dimension, in the database with a scale of their own, in the shard rotated
+//! (`bytes.rs`). Candidates are ordered by the database's vector, not by the shard's score.
 
 mod bytes;
 mod collection;
 mod compact;
 mod disk;
+mod filter;
 mod index;
 mod owner;
 #[cfg(test)]

@@ -23,7 +23,7 @@ use crate::passage::{Passage, PassageRef};
 use uuid::Uuid;
 
 /// Version of everything in this module; a database of another version is not opened.
-pub(super) const FORMAT: u32 = 5;
+pub(super) const FORMAT: u32 = 6;
 
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 pub(super) const DOCUMENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("documents");
@@ -106,10 +106,39 @@ pub(super) fn part(
 /// The commit mark of a document: without this row its passages do not exist.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct DocumentRow {
+    #[serde(with = "digest")]
     pub(super) revision: String,
     pub(super) passages: u32,
     /// Number of the first passage; those of the others follow.
     pub(super) first: u64,
+}
+
+/// A text that as a rule is a sha256 in lowercase hex, then in half the bytes.
+mod digest {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    enum Stored {
+        Digest([u8; 32]),
+        Text(String),
+    }
+
+    pub(super) fn serialize<S: Serializer>(text: &str, to: S) -> Result<S::Ok, S::Error> {
+        let mut bytes = [0; 32];
+        match hex::decode_to_slice(text, &mut bytes) {
+            // Uppercase digits are read as well.
+            Ok(()) if hex::encode(bytes) == text => Stored::Digest(bytes),
+            _ => Stored::Text(text.to_owned()),
+        }
+        .serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+        Ok(match Stored::deserialize(from)? {
+            Stored::Digest(bytes) => hex::encode(bytes),
+            Stored::Text(text) => text,
+        })
+    }
 }
 
 /// A passage without what its document tells of it.
@@ -244,6 +273,25 @@ pub(super) fn corrupt(what: &str, error: &dyn std::fmt::Display) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn revisions_read_back_and_digests_take_half_the_bytes() {
+        for (revision, most) in [
+            ("ab".repeat(32), 36),
+            ("AB".repeat(32), 70),
+            ("r".into(), 8),
+        ] {
+            let row = DocumentRow {
+                revision: revision.clone(),
+                passages: 1,
+                first: 2,
+            };
+            let bytes = encode(&row).unwrap();
+            assert!(bytes.len() <= most, "{revision}: {}", bytes.len());
+            let read: DocumentRow = decode("a document", &bytes).unwrap();
+            assert_eq!((read.revision, read.passages, read.first), (revision, 1, 2));
+        }
+    }
 
     #[test]
     fn points_read_back() {

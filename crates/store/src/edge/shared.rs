@@ -13,7 +13,8 @@ use rayon::prelude::*;
 use tokio::sync::watch;
 
 use super::EdgeOptions;
-use super::index::{Hit, Index, edge_filter};
+use super::filter::edge_filter;
+use super::index::{Hit, Index};
 use super::rows::Point;
 use super::snapshot::Snapshot;
 use super::truth::Truth;
@@ -156,7 +157,6 @@ impl Shared {
         let Some(clauses) = clauses(&query.filter) else {
             return Ok(Vec::new());
         };
-        let filter = edge_filter(&clauses);
         self.with_index(|index| {
             // Loaded under the lock: a rebuilt index comes together with its state.
             let epoch = self.settled.epoch();
@@ -167,6 +167,7 @@ impl Shared {
             if n == 0 {
                 return Ok(Vec::new());
             }
+            let filter = edge_filter(&self.name, &clauses, &snapshot)?;
             let dense = || {
                 let search = |limit| index.dense(&query.vector, limit, filter.as_ref());
                 let exact = |point: &Point, _| dot(&query.vector, &point.vector);

@@ -102,6 +102,23 @@ impl Snapshot {
         Ok(self.corpus_digest.get_or_init(|| digest).clone())
     }
 
+    /// The points of those documents that are in this state.
+    pub(super) fn points_of(
+        &self,
+        collection: &str,
+        documents: &[String],
+    ) -> Result<Vec<u128>, StoreError> {
+        let mut points = Vec::new();
+        for id in documents {
+            let Some(row) = self.document(id)? else {
+                continue;
+            };
+            let point = |ordinal| point_id(collection, id, &row.revision, ordinal).as_u128();
+            points.extend((0..row.passages).map(point));
+        }
+        Ok(points)
+    }
+
     /// The number of a point's passage, or `None` if the point is not in this state.
     pub(super) fn number(&self, point: u128) -> Result<Option<u64>, StoreError> {
         let number = self.points.get(point).map_err(self.fail())?;

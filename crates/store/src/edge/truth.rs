@@ -329,6 +329,9 @@ impl<'a> Writer<'a> {
     }
 
     fn append(&mut self) -> Result<(), StoreError> {
+        if self.new.is_empty() {
+            return Ok(());
+        }
         let mut append = || -> Result<(), redb::Error> {
             let mut end = self.parts.upper_bound_mut(Bound::<(u64, u16)>::Unbounded)?;
             for (number, parts) in self.new.drain(..) {
