@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::document::Document;
 
 /// Part of every revision: raise it when [`split`](crate::split) would cut the same text differently.
-pub const SPLITTER_VERSION: u32 = 1;
+pub const SPLITTER_VERSION: u32 = 2;
 
 /// Namespace of the UUIDv5 point ids; any change makes every stored point unreachable.
 const POINT_NAMESPACE: Uuid = Uuid::from_u128(0x6d6f_6572_6167_5f70_6173_7361_6765_3031);

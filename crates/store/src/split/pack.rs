@@ -10,6 +10,8 @@ use crate::plain::{BlockKind, PlainText};
 
 /// Most wordpieces of a title; a longer one is cut.
 const MAX_TITLE_TOKENS: usize = 60;
+/// Most wordpieces of an opening that stands for a title.
+const MAX_OPENING_TOKENS: usize = 24;
 /// Most wordpieces of a sentence: what the longest title and the stop after it leave.
 const MAX_UNIT_TOKENS: usize = MAX_TOKENS - MAX_TITLE_TOKENS - 2;
 /// A longer "heading" is text.
@@ -54,6 +56,9 @@ struct Run {
 struct Packer<'a> {
     text: &'a str,
     token_count: &'a dyn Fn(&str) -> usize,
+    /// How the text begins. Pieces without a title, the first excepted, have it as theirs: what goes on in
+    /// the middle of a text is hard to find without what the text is about (docs/research.md, "Context").
+    opening: String,
     pieces: Vec<Piece>,
 }
 
@@ -65,11 +70,14 @@ pub(super) fn pieces(
     let mut packer = Packer {
         text: &plain.text,
         token_count,
+        opening: String::new(),
         pieces: Vec::new(),
     };
+    let units = packer.units(plain);
+    packer.opening = packer.opening(&units);
     let mut path: Vec<(u8, &str)> = Vec::new();
     let mut open: Option<Run> = None;
-    for unit in packer.units(plain) {
+    for unit in units {
         let Some(level) = unit.heading else {
             let run = open.get_or_insert_with(|| packer.run(title, &path, 0, None));
             run.lead = None;
@@ -108,6 +116,26 @@ impl Run {
 }
 
 impl Packer<'_> {
+    fn opening(&self, units: &[Unit]) -> String {
+        let Some(first) = units.first().filter(|unit| unit.heading.is_none()) else {
+            return String::new();
+        };
+        let sentence = first.range.clone();
+        let parts = cut(self.text, sentence, MAX_OPENING_TOKENS, self.token_count);
+        let words = parts
+            .first()
+            .map(|range| self.text[range.clone()].split_whitespace());
+        words.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    }
+
+    /// The title of the next piece of a run with a title of its own, or without.
+    fn title<'t>(&'t self, title: &'t str) -> &'t str {
+        match title.is_empty() && !self.pieces.is_empty() {
+            true => &self.opening,
+            false => title,
+        }
+    }
+
     fn units(&self, plain: &PlainText) -> Vec<Unit> {
         let mut units = Vec::new();
         for block in &plain.blocks {
@@ -170,13 +198,20 @@ impl Packer<'_> {
     fn pack(&mut self, run: Option<Run>) {
         let Some(mut run) = run else { return };
         run.units.extend(run.lead.take());
-        let room = MAX_TOKENS
-            .saturating_sub((self.token_count)(&run.title) + 2)
-            .max(1);
-        let load = |unit: &Unit| {
-            let words = unit.words as f32 / MAX_WORDS as f32;
-            words.max(unit.tokens as f32 / room as f32)
+        let load_under = |title: &str| {
+            let room = MAX_TOKENS
+                .saturating_sub((self.token_count)(title) + 2)
+                .max(1);
+            move |unit: &Unit| {
+                let words = unit.words as f32 / MAX_WORDS as f32;
+                words.max(unit.tokens as f32 / room as f32)
+            }
         };
+        let mut load = load_under(self.title(&run.title));
+        if run.title.is_empty() && exceeds(1.0, run.units.iter().map(&load)) {
+            // All pieces but one have the opening.
+            load = load_under(&self.opening);
+        }
         let mut left: f32 = run.units.iter().map(load).sum();
         let mut target = even_share(left);
         let mut start = 0;
@@ -211,10 +246,11 @@ impl Packer<'_> {
     fn emit(&mut self, title: &str, units: &[Unit]) {
         let mut rest = units;
         while let (Some(first), Some(_)) = (rest.first(), rest.last()) {
+            let title = self.title(title).to_owned();
             let mut count = rest.len();
             while count > 1 {
                 let range = first.range.start..rest[count - 1].range.end;
-                let encoded = encoded_text(title, &self.text[range.clone()]);
+                let encoded = encoded_text(&title, &self.text[range.clone()]);
                 if range.len() <= MAX_BYTES && (self.token_count)(&encoded) <= MAX_TOKENS {
                     break;
                 }
@@ -222,7 +258,7 @@ impl Packer<'_> {
             }
             let (piece, tail) = rest.split_at(count);
             self.pieces.push(Piece {
-                title: title.to_owned(),
+                title,
                 range: first.range.start..piece[count - 1].range.end,
                 sentences: piece.iter().map(|unit| unit.range.clone()).collect(),
             });

@@ -171,6 +171,39 @@ fn sections_give_titles_and_small_ones_join() {
 }
 
 #[test]
+fn a_long_text_without_a_title_is_titled_by_its_opening() {
+    let opening = "Kettles and how they\nwhistle. ";
+    let text = opening.to_owned() + &"Some sentence of exactly eight words is here. ".repeat(60);
+    let document = |title: &str, text: &str| Document {
+        id: "d".into(),
+        title: title.into(),
+        text: text.into(),
+        ..Document::default()
+    };
+    let titles = |document: &Document| -> Vec<String> {
+        let passages = check(document, &words_of).into_iter();
+        passages.map(|passage| passage.title).collect()
+    };
+    let opened = titles(&document("", &text));
+    assert_eq!(opened[0], "");
+    assert!(
+        opened.len() > 2
+            && opened[1..]
+                .iter()
+                .all(|t| t == "Kettles and how they whistle.")
+    );
+    assert!(
+        titles(&document("A title", &text))
+            .iter()
+            .all(|t| t == "A title")
+    );
+    assert_eq!(titles(&document("", opening)), [""]);
+    // A long one is cut.
+    let long = "word ".repeat(100) + ". " + &text;
+    assert_eq!(titles(&document("", &long))[1], ["word"; 24].join(" "));
+}
+
+#[test]
 fn a_whole_document_is_one_passage() {
     let text = "Word. ".repeat(2_000);
     for text in [text, String::new()] {
