@@ -25,7 +25,8 @@ pub struct Passage {
     pub ordinal: u32,
     /// Revision of the document it was cut from, lowercase hex.
     pub revision: String,
-    /// Document title, then the heading path, joined with `" > "`; may be empty.
+    /// Document title, then the heading path, joined with `" > "`; without either empty in the first
+    /// passage, and the opening of the text in those after it.
     pub title: String,
     /// The text, a slice of the document's plain text.
     pub text: String,
