@@ -123,15 +123,21 @@ impl Index {
     }
 
     /// The `limit` points nearest to a vector with their cosines, best first. Exact but for
-    /// [`dense_error`](Self::dense_error) unless an HNSW index was built.
+    /// [`dense_error`](Self::dense_error) unless an HNSW index was built; then so many are looked at that
+    /// the first `wanted` are nearly the exact ones (at 200,000 passages .99 of 100).
     pub(super) fn dense(
         &self,
         vector: &[f32],
+        wanted: usize,
         limit: usize,
         filter: Option<&Filter>,
     ) -> Result<Vec<Hit>, StoreError> {
         let query = VectorInternal::Dense(self.space.bytes(vector));
-        let mut hits = self.search(query, DENSE, limit, filter)?;
+        let params = SearchParams {
+            hnsw_ef: Some((wanted * 10).max(limit).max(256)),
+            ..SearchParams::default()
+        };
+        let mut hits = self.search(query, DENSE, limit, filter, Some(params))?;
         for (_, score) in &mut hits {
             *score = self.space.cosine(*score);
         }
@@ -156,7 +162,7 @@ impl Index {
                 field: "sparse".into(),
                 reason: error.to_string(),
             })?;
-        self.search(VectorInternal::Sparse(vector), LEXICAL, limit, filter)
+        self.search(VectorInternal::Sparse(vector), LEXICAL, limit, filter, None)
     }
 
     fn search(
@@ -165,17 +171,13 @@ impl Index {
         using: &str,
         limit: usize,
         filter: Option<&Filter>,
+        params: Option<SearchParams>,
     ) -> Result<Vec<Hit>, StoreError> {
         let shard = self.shard()?;
         let request = SearchRequest {
             query: QueryEnum::Nearest(NamedQuery::new(query, using)),
             filter: filter.cloned(),
-            // Read only where HNSW exists: wide enough that the list is nearly the exact one (at
-            // 200,000 passages .975 of it with four times the limit).
-            params: Some(SearchParams {
-                hnsw_ef: Some((limit * 8).max(256)),
-                ..SearchParams::default()
-            }),
+            params,
             limit,
             offset: 0,
             with_payload: None,

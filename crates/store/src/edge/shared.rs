@@ -169,7 +169,7 @@ impl Shared {
             }
             let filter = edge_filter(&self.name, &clauses, &snapshot)?;
             let dense = || {
-                let search = |limit| index.dense(&query.vector, limit, filter.as_ref());
+                let search = |limit| index.dense(&query.vector, n, limit, filter.as_ref());
                 let exact = |point: &Point, _| dot(&query.vector, &point.vector);
                 self.list(&snapshot, epoch, n, search, exact, index.dense_error())
             };
@@ -202,8 +202,8 @@ impl Shared {
     }
 
     /// The best `n` live points of a list, by the score that `exact` makes of a point and of its score
-    /// in the index, which is off by `error`. Asks for more while points of the shard are dead
-    /// (replaced or deleted in the truth) or the last of the list may lie beyond what was fetched.
+    /// in the index, which is off by `error`. Reads points until none of the rest can be among the best, and
+    /// asks for more where too many are dead (replaced or deleted in the truth) or too near to each other.
     fn list(
         &self,
         snapshot: &Snapshot,
@@ -213,23 +213,30 @@ impl Shared {
         exact: impl Fn(&Point, f32) -> f32,
         error: f32,
     ) -> Result<Vec<Arc<Point>>, StoreError> {
-        let mut limit = n + n / 8 + 16;
+        let mut limit = 2 * n + 16;
         loop {
             let hits = search(limit)?;
             // Nothing changed from before the state was loaded until now.
             let settled = epoch.is_some() && self.settled.epoch() == epoch;
-            let last = hits.last().map(|hit| hit.1);
-            let mut live = Vec::with_capacity(hits.len());
+            let mut live: Vec<(f32, Arc<Point>)> = Vec::with_capacity(n + n / 2);
+            // The n-th best score is not below the least of any n.
+            let mut least = f32::NEG_INFINITY;
+            let mut cut_is_clear = false;
             for (point, score) in &hits {
+                cut_is_clear = rounded(least) > rounded(score + error);
+                if cut_is_clear {
+                    break;
+                }
                 let point = self.point(snapshot, *point, settled)?;
                 live.extend(point.map(|point| (exact(&point, *score), point)));
+                if live.len() == n && least == f32::NEG_INFINITY {
+                    least = live
+                        .iter()
+                        .fold(f32::INFINITY, |least, (score, _)| least.min(*score));
+                }
             }
-            live.sort_unstable_by(|a, b| by_score((a.0, &a.1.at), (b.0, &b.1.at)));
-            let cut_is_clear = match (live.get(n - 1), last) {
-                (Some((score, _)), Some(last)) => rounded(*score) > rounded(last + error),
-                _ => false,
-            };
             if hits.len() < limit || cut_is_clear || limit >= MAX_FETCH {
+                live.sort_unstable_by(|a, b| by_score((a.0, &a.1.at), (b.0, &b.1.at)));
                 live.truncate(n);
                 return Ok(live.into_iter().map(|(_, point)| point).collect());
             }
