@@ -281,9 +281,7 @@ impl TokenCodec {
                     .map(|(x, y)| (x ^ y).count_ones())
                     .sum();
                 let angle = std::f32::consts::PI * different as f32 / self.dims().max(1) as f32;
-                // A gain is about the length of the residual.
-                let length = |at: usize| tokens.gains.get(at).map_or(1.0, |code| gain(*code));
-                let (a, b) = (length(a), length(b));
+                let (a, b) = (tokens.gain(a), tokens.gain(b));
                 1.0 - (a * a + b * b - 2.0 * a * b * angle.cos()) / 2.0
             }
             TokenCode::F16 => {
@@ -295,10 +293,10 @@ impl TokenCodec {
     }
 
     /// Mean squared length of the error of code `at` when it is decoded.
-    pub fn coding_noise(&self, gains: &[u8], at: usize) -> f32 {
+    pub fn coding_noise(&self, tokens: &TokenCodes, at: usize) -> f32 {
         match self.spec.code {
             TokenCode::Sign1 => {
-                let gain = gains.get(at).map_or(1.0, |code| gain(*code));
+                let gain = tokens.gain(at);
                 (std::f32::consts::FRAC_PI_2 - 1.0) * gain * gain
             }
             TokenCode::F16 => 0.0,

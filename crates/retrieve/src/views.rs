@@ -312,7 +312,7 @@ fn masked_vector(codec: &TokenCodec, passage: FeaturesRef<'_>, mask: &GoldMask) 
             .iter_mut()
             .zip(state)
             .for_each(|(s, x)| *s += weight * x);
-        noise += weight * weight * codec.coding_noise(&keys.tokens.gains, at);
+        noise += weight * weight * codec.coding_noise(&keys.tokens, at);
     }
     vector
         .iter_mut()

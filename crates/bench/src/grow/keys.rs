@@ -144,7 +144,7 @@ fn mean_norm(
     let mut shares = vec![0.0f32; states.nrows()];
     tokens.for_each(|j| shares[codes.slot(j)] += share);
     let noise: f32 = (shares.iter().enumerate())
-        .map(|(at, share)| share * share * codec.coding_noise(&codes.gains, at))
+        .map(|(at, share)| share * share * codec.coding_noise(codes, at))
         .sum();
     let mean = states.t().dot(&ndarray::aview1(&shares));
     let length = norm(mean.as_slice().unwrap_or_default());

@@ -8,7 +8,7 @@
 use kodama::{Method, linkage};
 use ndarray::{Array2, ArrayView1, Axis};
 
-use crate::linalg::norm;
+use crate::linalg::{norm, normalise};
 
 /// Most codes of a passage whose tokens are pooled: a slot is a byte.
 const MAX_CODES: usize = 256;
@@ -44,8 +44,7 @@ pub(super) fn slots(rows: &Array2<f32>, per_code: f32) -> Vec<u8> {
 fn distances(rows: &Array2<f32>) -> Vec<f32> {
     let mut unit = rows.clone();
     for mut row in unit.rows_mut() {
-        let length = norm(row.as_slice().unwrap_or_default());
-        row.mapv_inplace(|x| x / (length + f32::MIN_POSITIVE));
+        normalise(row.as_slice_mut().unwrap_or_default());
     }
     let cosines = unit.dot(&unit.t());
     let after = |(i, row): (usize, ArrayView1<'_, f32>)| -> Vec<f32> {

@@ -48,6 +48,11 @@ impl TokenCodes {
     pub fn slot(&self, j: usize) -> usize {
         self.slots.get(j).map_or(j, |slot| usize::from(*slot))
     }
+
+    /// The gain of code `at`, about the length of its residual; 1 where there are none.
+    pub(super) fn gain(&self, at: usize) -> f32 {
+        self.gains.get(at).map_or(1.0, |code| gain(*code))
+    }
 }
 
 /// Largest gain of a token: the residual of a unit state is shorter than 1.3 as a rule.

@@ -402,10 +402,7 @@ fn insert_points(index: &Index, target: &Snapshot, points: &[Point]) -> Result<(
     }
     let mut entries = Vec::with_capacity(points.len());
     for point in points {
-        let passage = target.passage(&point.at.document_id, point.at.ordinal)?;
-        let tags = passage
-            .map(|passage| tags(&passage.metadata))
-            .unwrap_or_default();
+        let tags = tags(&target.metadata(point.number)?);
         entries.push(Entry { point, tags });
     }
     index.insert(&entries, &target.stats)

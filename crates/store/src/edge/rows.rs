@@ -63,7 +63,7 @@ impl Part {
     const MOST: u16 = u16::MAX / 3;
 
     /// The pieces that a part may have.
-    pub(super) fn pieces(self) -> std::ops::Range<u16> {
+    pub(super) fn pieces(self) -> Range<u16> {
         let first = self as u16 * Self::MOST;
         first..first + Self::MOST
     }
@@ -84,7 +84,7 @@ impl Part {
     }
 
     /// The keys of [`PARTS`] that its pieces may have.
-    pub(super) fn keys(self, number: u64) -> std::ops::Range<(u64, u16)> {
+    pub(super) fn keys(self, number: u64) -> Range<(u64, u16)> {
         let pieces = self.pieces();
         (number, pieces.start)..(number, pieces.end)
     }
@@ -183,6 +183,12 @@ pub(super) fn decode_passage(
         sentences: row.sentences.into_owned(),
         metadata: row.metadata.into_owned(),
     })
+}
+
+/// Decodes the metadata alone of [`Part::Passage`].
+pub(super) fn decode_metadata(bytes: &[u8]) -> Result<BTreeMap<String, String>, StoreError> {
+    let row: PassageRow<'_> = decode("a passage", bytes)?;
+    Ok(row.metadata.into_owned())
 }
 
 /// Which shard directory holds the journal up to which entry, flushed.

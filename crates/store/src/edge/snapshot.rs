@@ -160,6 +160,11 @@ impl Snapshot {
             .transpose()
     }
 
+    /// The metadata of a passage by its number, which tells without a look at its document.
+    pub(super) fn metadata(&self, number: u64) -> Result<BTreeMap<String, String>, StoreError> {
+        rows::decode_metadata(&self.part(number, Part::Passage)?)
+    }
+
     pub(super) fn passage(
         &self,
         document_id: &str,
