@@ -8,6 +8,7 @@ use moerag_model::{AttendInput, Attention, Feedback};
 use moerag_retrieve::View;
 use ndarray::Array2;
 use router_service::{AttendQuery, RouterEngine, Scored};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::dataset::JudgedQuery;
 use crate::metrics::{Metrics, judge};
@@ -17,8 +18,7 @@ use crate::run::BoxError;
 pub(crate) struct Case {
     /// The query and its judgements.
     pub(crate) query: JudgedQuery,
-    /// Ids of the candidates before pruning, `[n]`, in the order `(document id, ordinal)`, so that a
-    /// stable sort breaks ties by it.
+    /// Ids of the candidates before pruning, `[n]`, in the order `(document id, ordinal)`.
     pub(crate) documents: Vec<String>,
     /// Cosine with the query, `[n]`.
     pub(crate) dense: Vec<f32>,
@@ -145,10 +145,31 @@ pub(crate) fn ask(query: &JudgedQuery, collections: &[&str]) -> AttendQuery {
     request
 }
 
-/// Indices by falling score; equal scores keep their order.
+/// Indices by falling score. Equal scores come in a fixed order that has nothing to do with their
+/// places: the candidates are sorted by id, and the ids of a set may tell the gold from what was made
+/// after it (`d0123` and its copy `near-0-d0123`).
 pub(crate) fn order<S: Copy + Into<f64>>(scores: &[S]) -> Vec<usize> {
     let score = |at: usize| -> f64 { scores[at].into() };
     let mut at: Vec<usize> = (0..scores.len()).collect();
+    at.sort_by_cached_key(|place| xxh3_64(&place.to_le_bytes()));
     at.sort_by(|a, b| score(*b).total_cmp(&score(*a)));
     at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn falling_scores_come_in_their_order_and_equal_ones_do_not_favour_a_place() {
+        assert_eq!(order(&[0.5f32, 2.0, -1.0, 1.0]), [1, 3, 0, 2]);
+        let first = |from: usize| {
+            let mut scores = vec![0.0f32; from];
+            scores.extend([1.0, 1.0]);
+            order(&scores)[0] - from
+        };
+        let later = (0..200).map(first).sum::<usize>();
+        assert!((70..=130).contains(&later), "{later} of 200");
+        assert_eq!(order(&[1.0f32; 40]), order(&[2.0f32; 40]));
+    }
 }

@@ -157,7 +157,7 @@ impl RouterError {
         Self::NotFound {
             resource: Resource::Collection,
             name: name.into(),
-            remedy: "; make it by ingesting into it",
+            remedy: "; ListCollections has those that do, ingesting makes one",
         }
     }
 }

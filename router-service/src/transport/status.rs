@@ -120,7 +120,7 @@ mod tests {
             (
                 RouterError::unknown_collection("docs"),
                 Code::NotFound,
-                "collection \"docs\" does not exist; make it by ingesting into it",
+                "collection \"docs\" does not exist; ListCollections has those that do, ingesting makes one",
             ),
             (
                 RouterError::NotFound {
