@@ -29,6 +29,7 @@ async fn attention_agrees_over_devices() {
         z: z.view(),
         gate_inputs: &gate_inputs,
         feedback: None,
+        named: &[],
         query_vector: &query,
     };
     let mut reference: Option<Vec<f32>> = None;

@@ -221,6 +221,7 @@ fn attend(
                 z: row.example.z().view(),
                 gate_inputs: row.example.gate_inputs(),
                 feedback: row.example.feedback(),
+                named: &[],
                 query_vector: &row.vector,
             })
             .collect();

@@ -113,6 +113,7 @@ fn views(c: &mut Criterion) {
         z: matrix.z.view(),
         gate_inputs: &inputs,
         feedback: None,
+        named: &[],
         query_vector: &q.vector,
     };
     c.bench_function("attend", |bench| {

@@ -34,6 +34,8 @@ pub(crate) struct Case {
     pub(crate) gate_inputs: Vec<f32>,
     /// What the feedback head reads.
     pub(crate) feedback: Option<Feedback>,
+    /// Whether the query names the title of each survivor, `[m]`.
+    pub(crate) named: Vec<bool>,
     /// Pooled vector of the query.
     pub(crate) vector: Vec<f32>,
     /// What the router served; none without survivors.
@@ -91,6 +93,7 @@ impl Case {
             z: scored.views.z,
             gate_inputs: scored.gate_inputs,
             feedback: scored.feedback,
+            named: scored.named,
             vector: scored.query.vector.clone(),
             served: scored.attention,
             query,
@@ -103,6 +106,7 @@ impl Case {
             z: self.z.view(),
             gate_inputs: &self.gate_inputs,
             feedback: self.feedback.as_ref(),
+            named: &self.named,
             query_vector: &self.vector,
         })
     }

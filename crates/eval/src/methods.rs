@@ -20,9 +20,9 @@ pub enum Method {
     Rrf,
     /// Late interaction alone: the plain mean of the MaxSim of the query's tokens.
     Token,
-    /// The untrained mixture without feedback.
+    /// The untrained mixture without feedback and without regard to titles that the query names.
     Prior,
-    /// The untrained mixture with feedback.
+    /// The untrained mixture with both.
     PriorFeedback,
     /// One linear head over all views, trained on the same synthetic queries without the prior term.
     SingleHead,
@@ -42,13 +42,15 @@ pub enum Method {
     LogitsMixed,
     /// The mixture without its feedback head.
     MoeNoFeedback,
+    /// The mixture without regard to titles that the query names.
+    MoeNoTitles,
     /// The mixture as it is served: the trained weights, or the prior's after a fallback.
     Moe,
 }
 
 impl Method {
     /// All of them, in the order of the tables.
-    pub const ALL: [Method; 16] = [
+    pub const ALL: [Method; 17] = [
         Method::Bm25,
         Method::Dense,
         Method::Rrf,
@@ -64,6 +66,7 @@ impl Method {
         Method::MeanGate,
         Method::LogitsMixed,
         Method::MoeNoFeedback,
+        Method::MoeNoTitles,
         Method::Moe,
     ];
 
@@ -86,6 +89,7 @@ impl Method {
             Method::MeanGate => "mean_gate",
             Method::LogitsMixed => "logits_mixed",
             Method::MoeNoFeedback => "moe_no_feedback",
+            Method::MoeNoTitles => "moe_no_titles",
             Method::Moe => "moe",
         }
     }

@@ -175,6 +175,7 @@ fn rank(
         Method::Prior => {
             let input = case.input().map(|input| AttendInput {
                 feedback: None,
+                named: &[],
                 ..input
             });
             let attend = |input| learned.prior.attend(&input, Routing::Soft);
@@ -205,6 +206,14 @@ fn rank(
                 gate
             });
             mixed(gate.and_then(|gate| regated(&gate)))
+        }
+        Method::MoeNoTitles => {
+            let input = case.input().map(|input| AttendInput {
+                named: &[],
+                ..input
+            });
+            let attend = |input| learned.moe.attend(&input, Routing::Soft);
+            mixed(input.map(attend).transpose()?)
         }
         Method::Moe => mixed(attention.clone()),
     })

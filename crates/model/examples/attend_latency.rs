@@ -48,6 +48,7 @@ fn main() {
                     z: z.view(),
                     gate_inputs: &gate,
                     feedback: None,
+                    named: &[],
                     query_vector: &[],
                 };
                 let start = Instant::now();

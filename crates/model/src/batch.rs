@@ -48,6 +48,7 @@ impl Example {
             z: z.view(),
             gate_inputs: &gate_inputs,
             feedback: feedback.as_ref(),
+            named: &[],
             query_vector: &query,
         };
         let anchor = prior.attend(&input, Routing::Soft)?.attn_weight;

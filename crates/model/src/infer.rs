@@ -12,6 +12,7 @@ use crate::features::GateFeatures;
 use crate::feedback::{Feedback, keep_first, sharpened};
 use crate::gate::Routing;
 use crate::mixture::{Mixture, MixtureOutput};
+use crate::named::favour;
 use crate::prior::{FIRST_STAGE_HEADS, HEAD_COLUMNS, NUM_VIEWS, QUERY_TYPES};
 use crate::weights::{CollectionWeights, GATE_FEATURES};
 
@@ -25,6 +26,8 @@ pub struct AttendInput<'a> {
     /// What the feedback head reads; `None` for a collection without a latent space. Sparse routing
     /// chooses among the heads of the first stage and does not look at it.
     pub feedback: Option<&'a Feedback>,
+    /// Whether the query names the title of each candidate, `[n]`; empty stands for none.
+    pub named: &'a [bool],
     /// The pooled query vector, `[d_model]`.
     pub query_vector: &'a [f32],
 }
@@ -271,6 +274,13 @@ impl CollectionModel {
                     found: feedback.view.len(),
                 });
             }
+            if !input.named.is_empty() && input.named.len() != input.z.nrows() {
+                return Err(ModelError::BadLength {
+                    field: "named",
+                    expected: input.z.nrows(),
+                    found: input.named.len(),
+                });
+            }
             columns(slots, input.z, input.feedback);
             mask.resize(mask.len() + input.z.nrows(), true);
             mask.resize(mask.len() + rows - input.z.nrows(), false);
@@ -333,6 +343,10 @@ impl CollectionModel {
                 levels,
                 types,
             };
+            if input.named.contains(&true) {
+                favour(&mut attention, input.named);
+                attention.attn_weight = sharpened(&attention.mixture, self.alpha);
+            }
             if let Some(head) = self.feedback_head {
                 keep_first(&mut attention, head, self.alpha);
             }

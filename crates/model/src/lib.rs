@@ -19,6 +19,7 @@ mod infer;
 mod layout;
 mod loss;
 mod mixture;
+mod named;
 mod optim;
 mod prior;
 mod single;

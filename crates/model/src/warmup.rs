@@ -73,6 +73,7 @@ impl WarmupCase {
             z,
             gate_inputs: &self.gate_inputs,
             feedback: self.feedback.as_ref(),
+            named: &[],
             query_vector: &self.query_vector,
         };
         let attention = model.attend(&input, Routing::Soft)?;

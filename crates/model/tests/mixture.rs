@@ -54,6 +54,7 @@ fn attend(
         z,
         gate_inputs: &gate_inputs,
         feedback: None,
+        named: &[],
         query_vector: &[],
     };
     model.attend(&input, routing).unwrap()
@@ -157,6 +158,7 @@ fn a_query_does_not_depend_on_its_batch() {
             z: z.view(),
             gate_inputs: gate,
             feedback: None,
+            named: &[],
             query_vector: &[],
         })
         .collect();
@@ -241,6 +243,7 @@ fn feedback_takes_its_share_of_the_gate_and_leaves_the_first_rank() {
             z: z.view(),
             gate_inputs: &gate_inputs,
             feedback,
+            named: &[],
             query_vector: &[],
         };
         model.attend(&input, routing)
@@ -279,6 +282,41 @@ fn feedback_takes_its_share_of_the_gate_and_leaves_the_first_rank() {
 }
 
 #[test]
+fn a_named_title_lifts_a_passage_in_every_head() {
+    let model = prior_model();
+    let (z, gate_inputs) = (z_matrix(12, 0.3), gate_inputs(0.3));
+    let attend = |named: &[bool]| {
+        let input = AttendInput {
+            z: z.view(),
+            gate_inputs: &gate_inputs,
+            feedback: None,
+            named,
+            query_vector: &[],
+        };
+        model.attend(&input, Routing::Soft)
+    };
+    let without = attend(&[]).unwrap();
+    assert_eq!(attend(&[false; 12]).unwrap(), without);
+    let mut named = [false; 12];
+    named[4] = true;
+    let with = attend(&named).unwrap();
+    for (is, was) in with.head_attn.iter().zip(&without.head_attn) {
+        assert!(is[4] > was[4] && is[5] < was[5]);
+    }
+    assert!(with.mixture[4] > without.mixture[4] && with.attn_weight[4] > without.attn_weight[4]);
+    for weights in [&with.mixture, &with.attn_weight] {
+        assert!((weights.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+    }
+    // Another gate sees the same heads.
+    let regated = model.regated(&with, &with.head_weights);
+    assert!(worst(&regated.mixture, &with.mixture) < 1e-6);
+    assert!(matches!(
+        attend(&named[..11]),
+        Err(ModelError::BadLength { field: "named", .. })
+    ));
+}
+
+#[test]
 fn bad_inputs_give_typed_errors() {
     let model = prior_model();
     let gate_inputs = gate_inputs(0.0);
@@ -292,6 +330,7 @@ fn bad_inputs_give_typed_errors() {
                 z,
                 gate_inputs,
                 feedback: None,
+                named: &[],
                 query_vector: &[],
             },
             routing,

@@ -163,6 +163,7 @@ fn the_diversity_term_sets_the_heads_apart() {
                 z: example.z().view(),
                 gate_inputs: example.gate_inputs(),
                 feedback: None,
+                named: &[],
                 query_vector: &[],
             };
             let heads = model.attend(&input, Routing::Soft).unwrap().head_attn;
@@ -291,6 +292,7 @@ fn query_types_come_from_the_query_vector() {
         z: z.view(),
         gate_inputs: &[0.0; 56],
         feedback: None,
+        named: &[],
         query_vector: &query,
     };
     let found = model.attend(&input, moerag_model::Routing::Soft).unwrap();

@@ -201,6 +201,7 @@ fn warm_up_finds_a_model_that_computes_something_else() {
         z: z.view(),
         gate_inputs: &gate,
         feedback: None,
+        named: &[],
         query_vector: &[],
     };
     let case = WarmupCase::record("docs", loaded.model_for("docs").0, &input).unwrap();

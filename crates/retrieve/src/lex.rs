@@ -192,6 +192,12 @@ impl LexQuery {
         scores
     }
 
+    /// Whether the query names the passage's title: has all of its terms. Not of a passage without title.
+    pub fn names(&self, lex: &LexBlock) -> bool {
+        let title = &lex.terms[..(lex.title_terms as usize).min(lex.terms.len())];
+        !title.is_empty() && title.iter().all(|term| self.find(*term).is_some())
+    }
+
     /// IDF share of the query's terms in each sentence (title included), `[sentence_count]`.
     pub fn sentence_coverage(&mut self, lex: &LexBlock) -> Vec<f32> {
         let title = self.title(lex, None);

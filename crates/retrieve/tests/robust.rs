@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use moerag_retrieve::{
     Analyzer, CheapCandidate, CorpusStats, GATE_INPUTS, GoldMask, KeyBlock, KeySpec, MemIndex,
     PassageFeatures, PassageInput, QueryFeatures, TokenCode, TokenCodec, ViewConfig, Views,
-    encoded_text, feedback_vector, gate_inputs, prune, sentences,
+    encoded_text, feedback_vector, gate_inputs, lex::LexQuery, lex_block, prune, sentences,
 };
 use ndarray::Array2;
 use rand::{Rng, SeedableRng};
@@ -303,4 +303,21 @@ fn key_blocks_survive_storage_and_report_what_does_not_fit() {
         message.contains("codes has 1296") && message.contains("k4-d384-f16-p15-r0"),
         "{message}"
     );
+}
+
+#[test]
+fn a_query_names_a_title_if_it_has_all_of_it() {
+    let analyzer = Analyzer::default();
+    let passage = |title: &str| lex_block(&analyzer, title, "Nothing of it here.", &[]);
+    let stats = CorpusStats::default();
+    let names = |query: &str, title: &str| {
+        let terms: Vec<u32> = analyzer.terms(query).into_iter().map(|t| t.id).collect();
+        LexQuery::new(&terms, &stats).names(&passage(title))
+    };
+    assert!(names("Was King Edward II crucified?", "Edward II"));
+    assert!(names("how do I route an ingress", "Routing the Ingress"));
+    assert!(!names("Was Edward crucified?", "Edward II"));
+    assert!(!names("nothing of it here", ""));
+    assert!(!names("is it of the", "Of the"), "stop words name nothing");
+    assert!(!names("", "Edward II"));
 }

@@ -100,6 +100,8 @@ pub struct AttendedPassage {
     pub passage: Passage,
     /// Its attention weight.
     pub attn_weight: f64,
+    /// Whether the query names its title.
+    pub title_named: bool,
     /// Shares in the order of `moerag_model::HEADS`.
     pub heads: Vec<HeadShare>,
     /// Scores in the order of `moerag_retrieve::VIEWS`.

@@ -192,6 +192,7 @@ impl LoadedModel {
                 z: z.view(),
                 gate_inputs: &[0.0; GATE_INPUTS],
                 feedback: None,
+                named: &[],
                 query_vector: &vec![0.0; width],
             };
             model.attend(&input, Routing::Soft)?;

@@ -371,6 +371,7 @@ fn explain(
     Some(AttendedPassage {
         collection: Arc::clone(&scored.collection),
         attn_weight,
+        title_named: scored.named.get(row).is_some_and(|named| *named),
         heads,
         views,
         sentences: passage.sentences.iter().cloned().zip(weights).collect(),

@@ -46,6 +46,8 @@ pub struct Scored {
     pub views: ViewMatrix,
     /// The query prepared for the token views; `None` without survivors.
     pub tokens: Option<Arc<QueryTokens>>,
+    /// Whether the query names the title of each survivor.
+    pub named: Vec<bool>,
     /// Inputs of the gate, `[56]`; empty without survivors.
     pub gate_inputs: Vec<f32>,
     /// What the feedback head reads; `None` where there is nothing to follow.
@@ -80,6 +82,14 @@ impl Scored {
             .map(|i| basis.vector(&self.candidates[*i].lex, &self.stats))
             .collect();
         Feedback::new(self.views.z.view(), &places)
+    }
+
+    fn names(&self) -> Vec<bool> {
+        let lexical = LexQuery::new(&self.query.terms, &self.stats);
+        let survivors = self.survivors.iter();
+        survivors
+            .map(|i| lexical.names(&self.candidates[*i].lex))
+            .collect()
     }
 
     /// Dense and BM25 score of every candidate, before pruning: what rank fusion needs.
@@ -209,6 +219,7 @@ impl RouterEngine {
             tokens: None,
             gate_inputs: Vec::new(),
             feedback: None,
+            named: Vec::new(),
             attention: None,
         };
         if scored.survivors.is_empty() {
@@ -240,10 +251,12 @@ impl RouterEngine {
                 }
                 let _guard = stages.enter(Stage::Attend);
                 scored.feedback = scored.follow();
+                scored.named = scored.names();
                 let input = AttendInput {
                     z: scored.views.z.view(),
                     gate_inputs: &scored.gate_inputs,
                     feedback: scored.feedback.as_ref(),
+                    named: &scored.named,
                     query_vector: &scored.query.vector,
                 };
                 let model = scored.model.model_for(&scored.collection);

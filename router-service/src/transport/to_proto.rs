@@ -197,6 +197,7 @@ fn attended_passage(attended: AttendedPassage) -> v1::AttendedPassage {
         document_range: Some(byte_range(&(passage.start..passage.end))),
         metadata: passage.metadata.into_iter().collect(),
         attn_weight: attended.attn_weight,
+        title_named: attended.title_named,
         heads: HEADS
             .iter()
             .zip(attended.heads)

@@ -33,6 +33,8 @@ async fn a_reply_is_consistent_with_itself_and_names_the_prior() {
 
     let first = &reply.passages[0];
     assert_eq!(first.document_id, "tides.txt");
+    assert!(first.title_named, "the question has the title, \"Tides\"");
+    assert!(reply.passages[1..].iter().all(|p| !p.title_named));
     let texts: std::collections::HashMap<String, String> =
         library().into_iter().map(|d| (d.id, d.text)).collect();
     let range = first.document_range.unwrap();

@@ -392,6 +392,7 @@ pub(crate) fn warmup(
                 z: query.example.z().view(),
                 gate_inputs: query.example.gate_inputs(),
                 feedback: query.example.feedback(),
+                named: &[],
                 query_vector: &query.vector,
             };
             WarmupCase::record(collection, &model, &input)

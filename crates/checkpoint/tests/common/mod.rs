@@ -86,6 +86,7 @@ fn warmup(collection: &str, weights: &CollectionWeights) -> WarmupCase {
         z: z.view(),
         gate_inputs: &gate_inputs,
         feedback: None,
+        named: &[],
         query_vector: &[0.5; 4],
     };
     WarmupCase::record(collection, &model, &input).unwrap()

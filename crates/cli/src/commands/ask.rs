@@ -170,8 +170,13 @@ fn passage_text(
         .take_while(|(i, head)| *i == 0 || (*i < HEADS_SHOWN && head.share >= SHARE_SHOWN))
         .map(|(_, head)| format!("{} {:.0} %", head.head, head.share * 100.0))
         .collect();
+    let named = if passage.title_named {
+        "; its title is in the question"
+    } else {
+        ""
+    };
     let by = format!(
-        "{place}{}#{}  chosen by {}",
+        "{place}{}#{}  chosen by {}{named}",
         passage.document_id,
         passage.ordinal,
         chosen.join(", ")
@@ -314,6 +319,7 @@ fn passage_json(passage: &AttendedPassage) -> Value {
         "document_range": range_json(passage.document_range.as_ref()),
         "metadata": metadata,
         "attn_weight": passage.attn_weight,
+        "title_named": passage.title_named,
         "token_count": passage.token_count,
         "heads": heads,
         "views": views,
@@ -395,6 +401,14 @@ mod tests {
         let text = reply_text(&args, &reply());
         assert!(text.contains("version 3, trained"), "{text}");
         assert!(text.contains("chosen by token 95 %\n"), "{text}");
+        let mut named = reply();
+        named.passages[0].title_named = true;
+        assert_eq!(
+            reply_json("why?", &named)["passages"][0]["title_named"],
+            true
+        );
+        let named = reply_text(&args, &named);
+        assert!(named.contains("token 95 %; its title is in the question\n"));
         assert!(text.contains("First one. »Second one.«"), "{text}");
         assert!(
             text.find("token").unwrap() < text.find("dense").unwrap(),
