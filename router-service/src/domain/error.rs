@@ -157,7 +157,7 @@ impl RouterError {
         Self::NotFound {
             resource: Resource::Collection,
             name: name.into(),
-            remedy: "; ListCollections has those that do, ingesting makes one",
+            remedy: "; ListCollections (`moerag status`) has those that do, ingesting makes one",
         }
     }
 }

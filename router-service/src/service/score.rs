@@ -84,6 +84,7 @@ impl Scored {
         Feedback::new(self.views.z.view(), &places)
     }
 
+    /// Whether the query names the title of each survivor.
     fn names(&self) -> Vec<bool> {
         let lexical = LexQuery::new(&self.query.terms, &self.stats);
         let survivors = self.survivors.iter();

@@ -120,7 +120,7 @@ mod tests {
             (
                 RouterError::unknown_collection("docs"),
                 Code::NotFound,
-                "collection \"docs\" does not exist; ListCollections has those that do, ingesting makes one",
+                "collection \"docs\" does not exist; ListCollections (`moerag status`) has those that do, ingesting makes one",
             ),
             (
                 RouterError::NotFound {
