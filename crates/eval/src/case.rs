@@ -154,9 +154,12 @@ pub(crate) fn ask(query: &JudgedQuery, collections: &[&str]) -> AttendQuery {
 /// after it (`d0123` and its copy `near-0-d0123`).
 pub(crate) fn order<S: Copy + Into<f64>>(scores: &[S]) -> Vec<usize> {
     let score = |at: usize| -> f64 { scores[at].into() };
+    let tie = |at: usize| xxh3_64(&at.to_le_bytes());
     let mut at: Vec<usize> = (0..scores.len()).collect();
-    at.sort_by_cached_key(|place| xxh3_64(&place.to_le_bytes()));
-    at.sort_by(|a, b| score(*b).total_cmp(&score(*a)));
+    at.sort_by(|a, b| {
+        let falling = score(*b).total_cmp(&score(*a));
+        falling.then_with(|| tie(*a).cmp(&tie(*b)))
+    });
     at
 }
 

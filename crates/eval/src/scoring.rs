@@ -96,9 +96,22 @@ pub(crate) fn attend(
     model: &CollectionModel,
     routing: Routing,
 ) -> Result<Option<Attention>, ModelError> {
-    case.input()
-        .map(|input| model.attend(&input, routing))
-        .transpose()
+    attend_to(case.input(), model, routing)
+}
+
+fn attend_to(
+    input: Option<AttendInput<'_>>,
+    model: &CollectionModel,
+    routing: Routing,
+) -> Result<Option<Attention>, ModelError> {
+    input.map(|input| model.attend(&input, routing)).transpose()
+}
+
+fn without_titles(input: AttendInput<'_>) -> AttendInput<'_> {
+    AttendInput {
+        named: &[],
+        ..input
+    }
 }
 
 /// Gates that do not know the query.
@@ -175,11 +188,9 @@ fn rank(
         Method::Prior => {
             let input = case.input().map(|input| AttendInput {
                 feedback: None,
-                named: &[],
-                ..input
+                ..without_titles(input)
             });
-            let attend = |input| learned.prior.attend(&input, Routing::Soft);
-            mixed(input.map(attend).transpose()?)
+            mixed(attend_to(input, &learned.prior, Routing::Soft)?)
         }
         Method::PriorFeedback => mixed(attend(case, &learned.prior, Routing::Soft)?),
         Method::SingleHead => linear(&learned.single_head),
@@ -208,12 +219,8 @@ fn rank(
             mixed(gate.and_then(|gate| regated(&gate)))
         }
         Method::MoeNoTitles => {
-            let input = case.input().map(|input| AttendInput {
-                named: &[],
-                ..input
-            });
-            let attend = |input| learned.moe.attend(&input, Routing::Soft);
-            mixed(input.map(attend).transpose()?)
+            let input = case.input().map(without_titles);
+            mixed(attend_to(input, &learned.moe, Routing::Soft)?)
         }
         Method::Moe => mixed(attention.clone()),
     })

@@ -65,6 +65,16 @@ impl Attention {
         }
         shares
     }
+
+    /// Makes mixture and weights those of the heads and the gate as they are; the gate need not sum to 1.
+    pub(crate) fn remix(&mut self, alpha: f32) {
+        let total: f32 = self.head_weights.iter().sum();
+        for (row, a) in self.mixture.iter_mut().enumerate() {
+            let heads = self.head_weights.iter().zip(&self.head_attn);
+            *a = heads.map(|(g, attn)| g * attn[row]).sum::<f32>() / total;
+        }
+        self.attn_weight = sharpened(&self.mixture, alpha);
+    }
 }
 
 /// A collection's model on a device. `Send + Sync`; a request shares it through an `Arc`.
@@ -202,12 +212,7 @@ impl CollectionModel {
     pub fn regated(&self, attention: &Attention, gate: &[f32]) -> Attention {
         let mut attention = attention.clone();
         attention.head_weights = gate.to_vec();
-        let total: f32 = gate.iter().sum();
-        for (row, a) in attention.mixture.iter_mut().enumerate() {
-            let heads = gate.iter().zip(&attention.head_attn);
-            *a = heads.map(|(g, attn)| g * attn[row]).sum::<f32>() / total;
-        }
-        attention.attn_weight = sharpened(&attention.mixture, self.alpha);
+        attention.remix(self.alpha);
         if let Some(head) = self.feedback_head {
             keep_first(&mut attention, head, self.alpha);
         }
@@ -343,10 +348,7 @@ impl CollectionModel {
                 levels,
                 types,
             };
-            if input.named.contains(&true) {
-                favour(&mut attention, input.named);
-                attention.attn_weight = sharpened(&attention.mixture, self.alpha);
-            }
+            favour(&mut attention, input.named, self.alpha);
             if let Some(head) = self.feedback_head {
                 keep_first(&mut attention, head, self.alpha);
             }

@@ -11,11 +11,10 @@ use crate::infer::Attention;
 /// What a named title adds to the logits of every head.
 const NAMED: f32 = 0.5;
 
-/// `a_h(d) e^.5 / sum` for the passages that are named, and the mixture of these. `attn_weight` is left as it
-/// was. Nothing changes where none is named, or all are.
-pub(crate) fn favour(attention: &mut Attention, named: &[bool]) {
-    let count = named.iter().filter(|named| **named).count();
-    if count == 0 || count == attention.mixture.len() {
+/// `a_h(d) e^.5 / sum` for the passages that are named, and the mixture of these. Nothing changes where none is
+/// named, or all are.
+pub(crate) fn favour(attention: &mut Attention, named: &[bool], alpha: f32) {
+    if !(named.contains(&true) && named.contains(&false)) {
         return;
     }
     let factor = NAMED.exp();
@@ -28,10 +27,7 @@ pub(crate) fn favour(attention: &mut Attention, named: &[bool]) {
         let total: f32 = head.iter().sum();
         head.iter_mut().for_each(|a| *a /= total);
     }
-    for (row, a) in attention.mixture.iter_mut().enumerate() {
-        let heads = attention.head_weights.iter().zip(&attention.head_attn);
-        *a = heads.map(|(weight, attn)| weight * attn[row]).sum();
-    }
+    attention.remix(alpha);
 }
 
 #[cfg(test)]
@@ -53,7 +49,7 @@ mod tests {
     fn a_named_passage_gains_the_same_on_every_other_in_every_head() {
         let before = attention();
         let mut after = attention();
-        favour(&mut after, &[false, false, true, false]);
+        favour(&mut after, &[false, false, true, false], 6.0);
         for (was, is) in before.head_attn.iter().zip(&after.head_attn) {
             assert!((is.iter().sum::<f32>() - 1.0).abs() < 1e-6);
             for other in [0, 1, 3] {
@@ -70,7 +66,7 @@ mod tests {
     fn nothing_changes_where_it_would_tell_nothing_apart() {
         for named in [&[][..], &[false; 4], &[true; 4]] {
             let mut after = attention();
-            favour(&mut after, named);
+            favour(&mut after, named, 6.0);
             assert_eq!(after, attention());
         }
     }

@@ -47,6 +47,11 @@ impl LexBlock {
             .collect()
     }
 
+    /// Terms of the title.
+    pub fn title(&self) -> &[u32] {
+        &self.terms[..(self.title_terms as usize).min(self.terms.len())]
+    }
+
     /// Number of sentences.
     pub fn sentence_count(&self) -> usize {
         self.sentence_ends.len()
@@ -194,7 +199,7 @@ impl LexQuery {
 
     /// Whether the query names the passage's title: has all of its terms. Not of a passage without title.
     pub fn names(&self, lex: &LexBlock) -> bool {
-        let title = &lex.terms[..(lex.title_terms as usize).min(lex.terms.len())];
+        let title = lex.title();
         !title.is_empty() && title.iter().all(|term| self.find(*term).is_some())
     }
 
@@ -261,8 +266,7 @@ impl LexQuery {
         self.in_title.fill(false);
         self.in_sentence.fill(0);
         let mut sum = 0.0;
-        let end = (lex.title_terms as usize).min(lex.terms.len());
-        for term in &lex.terms[..end] {
+        for term in lex.title() {
             if let Some(k) = self.visible(*term, mask)
                 && !self.in_title[k]
             {

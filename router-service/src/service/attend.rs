@@ -371,7 +371,7 @@ fn explain(
     Some(AttendedPassage {
         collection: Arc::clone(&scored.collection),
         attn_weight,
-        title_named: scored.named.get(row).is_some_and(|named| *named),
+        title_named: scored.named.get(row) == Some(&true),
         heads,
         views,
         sentences: passage.sentences.iter().cloned().zip(weights).collect(),
