@@ -212,6 +212,11 @@ impl Index {
             shard.flush();
             Ok(())
         })?;
+        self.shorten_log()
+    }
+
+    /// Removes what nobody will read of the shard's log.
+    pub(super) fn shorten_log(&self) -> Result<(), StoreError> {
         prune_wal(&self.dir.join("wal"))
     }
 

@@ -9,10 +9,12 @@
 //! Vectors take a byte a dimension, in the database with a scale of their own, in the shard rotated
 //! (`bytes.rs`). Candidates are ordered by the database's vector, not by the shard's score.
 
+mod build;
 mod bytes;
 mod collection;
 mod compact;
 mod disk;
+mod fill;
 mod filter;
 mod index;
 mod owner;
@@ -178,8 +180,7 @@ impl EdgeStore {
     async fn settle(&self, name: &str, seq: u64) -> Result<(), StoreError> {
         let collection = self.inner.get(name)?;
         let mut progress = collection.shared.progress.subscribe();
-        let reached =
-            progress.wait_for(|p| p.applied >= seq || p.failure.is_some() || p.optimizing);
+        let reached = progress.wait_for(|p| p.applied >= seq || p.failure.is_some());
         match tokio::time::timeout(self.inner.options.index_wait, reached).await {
             Ok(Ok(progress)) if progress.applied >= seq => {}
             _ => tracing::warn!(

@@ -11,27 +11,16 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use uuid::Uuid;
-
-use super::disk::require_room;
-use super::index::{Entry, Index, VACUUM_POINTS, VACUUM_SHARE};
-use super::rows::{IndexMark, Point};
+use super::build::{Build, Built};
+use super::fill::{FLUSH_AFTER, Filled, INDEX_PREFIX, insert, remove};
+use super::index::{Index, VACUUM_POINTS, VACUUM_SHARE};
+use super::rows::IndexMark;
 use super::seal::{self, Seal};
 use super::shared::{Progress, Shared};
-use super::snapshot::Snapshot;
 use crate::error::StoreError;
-use crate::tags::tags;
 
-/// Names of shard directories start with this.
-const INDEX_PREFIX: &str = "index-";
-/// Points in one operation of the shard.
-const BATCH: usize = 256;
-/// Changes after which the shard is flushed although writes go on. Bounds its log and the journal.
-const FLUSH_AFTER: usize = 8_192;
 /// Quiet time after which the shard is flushed and looked after.
 const QUIET: Duration = Duration::from_millis(300);
-/// Room that a point takes in a new shard beside its vector, log included.
-const BYTES_PER_POINT: u64 = 2_048;
 /// Wait before the next try when the index cannot be brought up to date.
 const RETRY: Duration = Duration::from_secs(5);
 /// Relative change of the average passage length after which BM25 weights are computed anew.
@@ -54,6 +43,8 @@ pub(super) struct Owner {
     dead: HashSet<u128>,
     unflushed: usize,
     removed_since_optimize: usize,
+    /// What is being built at the moment. The index is neither flushed nor replaced before its end.
+    build: Option<Build>,
 }
 
 impl Owner {
@@ -73,6 +64,7 @@ impl Owner {
             dead: HashSet::new(),
             unflushed: 0,
             removed_since_optimize: 0,
+            build: None,
         };
         let opened = owner.shared.truth.index_mark().and_then(|mark| match mark {
             Some(mark) => owner.open(mark),
@@ -132,7 +124,8 @@ impl Owner {
         let mut overdue = self.graph_is_due().unwrap_or(false);
         loop {
             let failed = self.shared.progress.borrow().failure.is_some();
-            let busy = overdue || self.unflushed > 0 || !self.dead.is_empty();
+            let waiting = self.unflushed > 0 || !self.dead.is_empty();
+            let busy = overdue || waiting || self.build.is_some();
             let wait = match (failed, busy) {
                 (true, _) => RETRY,
                 (false, true) => QUIET.saturating_sub(quiet_since.elapsed()),
@@ -153,6 +146,7 @@ impl Owner {
             }
         }
         self.round();
+        self.guarded("build", Self::finish_build);
         let flushed = self.guarded("flush", Self::flush);
         *self
             .shared
@@ -170,8 +164,22 @@ impl Owner {
     fn round(&mut self) {
         let done = self.guarded("bring up to date", Self::catch_up)
             || self.guarded("rebuild", Self::rebuild);
-        if done && self.unflushed >= FLUSH_AFTER {
-            self.guarded("flush", Self::flush);
+        if !done {
+            return;
+        }
+        if self.build.as_ref().is_some_and(Build::is_finished) {
+            self.guarded("build", |owner| {
+                owner.finish_build()?;
+                owner.flush()
+            });
+        } else if self.unflushed >= FLUSH_AFTER {
+            self.guarded("flush", |owner| {
+                if owner.build.is_some() {
+                    return owner.shared.with_index(Index::shorten_log);
+                }
+                owner.flush()?;
+                owner.start_build()
+            });
         }
     }
 
@@ -189,11 +197,9 @@ impl Owner {
             tracing::warn!(collection, error, "could not {what} the search index");
         }
         let applied = self.applied;
-        self.shared.progress.send_replace(Progress {
-            applied,
-            failure,
-            optimizing: false,
-        });
+        self.shared
+            .progress
+            .send_replace(Progress { applied, failure });
         done.is_ok()
     }
 
@@ -218,13 +224,11 @@ impl Owner {
         Ok(())
     }
 
-    /// Makes what the index has durable and lets the journal forget it.
+    /// Makes what the index has durable and lets the journal forget it. Not beside a build.
     fn flush(&mut self) -> Result<(), StoreError> {
         let dead: Vec<u128> = self.dead.iter().copied().collect();
         self.shared.with_index(|index| {
-            for batch in dead.chunks(BATCH) {
-                index.remove(batch)?;
-            }
+            remove(index, &dead)?;
             index.flush()
         })?;
         self.dead.clear();
@@ -251,34 +255,46 @@ impl Owner {
     /// What is done in quiet moments.
     fn maintain(&mut self) -> Result<(), StoreError> {
         self.catch_up()?;
+        if let Some(build) = &self.build {
+            if build.is_finished() {
+                self.finish_build()?;
+                self.flush()?;
+            }
+            // A build looks at all that comes while it goes on; what it leaves waits for more.
+            return Ok(());
+        }
         self.flush()?;
         let now = self.shared.published.load().stats.avg_len();
         if (now - self.mark.avg_len).abs() > LENGTH_DRIFT * self.mark.avg_len.max(1.0) {
-            return self.rebuild();
+            return self.start_another();
         }
+        self.start_build()
+    }
+
+    /// Begins to rewrite segments if that is due.
+    fn start_build(&mut self) -> Result<(), StoreError> {
         let count = self.shared.with_index(Index::count)?;
         let dead_share = self.removed_since_optimize as f64 / (count.max(1)) as f64;
         let vacuum = dead_share > VACUUM_SHARE && self.removed_since_optimize >= VACUUM_POINTS;
-        let large = self.graph_is_due()?;
-        if vacuum || large {
-            let started = Instant::now();
-            self.shared.progress.send_modify(|p| p.optimizing = large);
-            let done = self.shared.with_index(Index::optimize);
-            self.shared.progress.send_modify(|p| p.optimizing = false);
+        if vacuum || self.graph_is_due()? {
             self.removed_since_optimize = 0;
-            // What is too small for a graph of its own is searched exactly and waits for more.
-            if done? {
-                self.mark.unoptimized = 0;
-                tracing::info!(
-                    collection = self.shared.name,
-                    points = count,
-                    seconds = started.elapsed().as_secs_f32(),
-                    "search index optimized"
-                );
-            }
-            self.flush()?;
+            self.build = Some(Build::optimize(&self.shared, self.mark.unoptimized)?);
         }
         Ok(())
+    }
+
+    /// Waits for the end of what is being built and puts it to use.
+    fn finish_build(&mut self) -> Result<(), StoreError> {
+        let Some(build) = self.build.take() else {
+            return Ok(());
+        };
+        match build.finish(&self.shared)? {
+            Built::Optimized { covered } => {
+                self.mark.unoptimized = self.mark.unoptimized.saturating_sub(covered);
+                Ok(())
+            }
+            Built::Filled(other) => self.replace(*other),
+        }
     }
 
     /// Whether more than a tenth of a large collection is in no graph.
@@ -288,53 +304,39 @@ impl Owner {
             && self.mark.unoptimized > count as u64 / 10)
     }
 
-    /// Builds a new shard from the newest committed state and puts it in place of the old one, which
-    /// serves searches until then.
+    /// Puts another index, built from the truth, in place of this one.
     fn rebuild(&mut self) -> Result<(), StoreError> {
-        let started = Instant::now();
-        let target = self.shared.truth.committed();
-        self.remove_strays();
-        let points = target.passage_count()?;
-        let per_point = BYTES_PER_POINT + u64::from(self.shared.truth.spec().dim) * 8;
-        let incoming = points.saturating_mul(per_point);
-        require_room(
-            &self.shared.dir,
-            self.shared.options.reserve_bytes / 2,
-            incoming,
-        )?;
-        let name = format!("{INDEX_PREFIX}{}", Uuid::new_v4().simple());
-        let dir = self.shared.dir.join(&name);
-        let (dim, hnsw_from) = self.shape();
-        let index = Index::create(&dir, dim, hnsw_from)?;
-        let mut batch = Vec::with_capacity(BATCH);
-        let mut unflushed = 0;
-        for point in target.points()? {
-            batch.push(point?);
-            if batch.len() == BATCH {
-                insert_points(&index, &target, &batch)?;
-                unflushed += batch.len();
-                batch.clear();
-            }
-            if unflushed >= FLUSH_AFTER {
-                index.flush()?;
-                unflushed = 0;
-            }
+        if let Err(error) = self.finish_build() {
+            tracing::debug!(%error, "what was being built is given up");
         }
-        insert_points(&index, &target, &batch)?;
+        self.start_another()?;
+        self.finish_build()
+    }
+
+    /// Begins to build another index; this one serves until it is there.
+    fn start_another(&mut self) -> Result<(), StoreError> {
+        self.remove_strays();
+        self.build = Some(Build::another(&self.shared)?);
+        Ok(())
+    }
+
+    /// Brings another index up to the newest committed state and puts it in place of the present one.
+    fn replace(&mut self, other: Filled) -> Result<(), StoreError> {
+        let Filled { index, mut mark } = other;
+        let target = self.shared.truth.committed();
+        let changes = target.changes_after(mark.seq)?;
+        insert(&index, &target, &changes.insert)?;
+        remove(&index, &changes.remove)?;
         index.flush()?;
-        let mark = IndexMark {
-            dir: name,
-            seq: target.seq,
-            avg_len: target.stats.avg_len(),
-            unoptimized: points,
-        };
+        mark.seq = target.seq;
+        mark.unoptimized += changes.insert.len() as u64;
         self.shared.truth.set_index_mark(&mark)?;
 
         self.applied = target.seq;
         self.mark = mark;
         self.dead.clear();
         self.unflushed = 0;
-        self.removed_since_optimize = 0;
+        self.removed_since_optimize = changes.remove.len();
         let old = {
             let mut slot = self
                 .shared
@@ -343,18 +345,14 @@ impl Owner {
                 .unwrap_or_else(PoisonError::into_inner);
             // Under the lock, so that no search pairs one index with the state of the other.
             self.shared.settled.disturb();
-            self.shared.published.store(target.clone());
+            self.shared.published.store(target);
             slot.replace(index)
         };
         drop(old);
+        self.shared.forget(&changes.remove);
         self.remove_strays();
-        tracing::info!(
-            collection = self.shared.name,
-            points,
-            seconds = started.elapsed().as_secs_f32(),
-            "search index built"
-        );
-        self.catch_up()
+        self.settle();
+        Ok(())
     }
 
     /// Removes shard directories that are not the current one.
@@ -382,30 +380,6 @@ fn shard_dirs(collection: &Path) -> Vec<PathBuf> {
         })
         .map(|entry| entry.path())
         .collect()
-}
-
-/// Inserts those of `points` that are live in `target`.
-fn insert(index: &Index, target: &Snapshot, points: &[u128]) -> Result<(), StoreError> {
-    for batch in points.chunks(BATCH) {
-        let mut live = Vec::with_capacity(batch.len());
-        for point in batch {
-            live.extend(target.point(*point)?);
-        }
-        insert_points(index, target, &live)?;
-    }
-    Ok(())
-}
-
-fn insert_points(index: &Index, target: &Snapshot, points: &[Point]) -> Result<(), StoreError> {
-    if points.is_empty() {
-        return Ok(());
-    }
-    let mut entries = Vec::with_capacity(points.len());
-    for point in points {
-        let tags = tags(&target.metadata(point.number)?);
-        entries.push(Entry { point, tags });
-    }
-    index.insert(&entries, &target.stats)
 }
 
 fn index_error(dir: &Path, reason: &str) -> StoreError {

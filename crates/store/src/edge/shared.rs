@@ -39,9 +39,6 @@ pub(super) struct Progress {
     pub(super) applied: u64,
     /// Why the index does not follow, if it does not.
     pub(super) failure: Option<String>,
-    /// Whether a large index is being rewritten, which takes minutes: searches go on, what
-    /// is written meanwhile becomes searchable afterwards, and nobody waits for it.
-    pub(super) optimizing: bool,
 }
 
 /// Whether the index has exactly the points of the published state. While it has, a hit is known to be
