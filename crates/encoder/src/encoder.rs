@@ -218,7 +218,14 @@ impl Request {
         self.threads
     }
 
-    /// Encodes `texts`, in their order, on this thread, which must be one of the workers'.
+    /// Whether a thread that is none of the workers' may run it: what burn computes belongs on threads with a
+    /// rayon pool of their own.
+    pub(crate) fn runs_anywhere(&self) -> bool {
+        self.network.is_host()
+    }
+
+    /// Encodes `texts`, in their order, on this thread: one of the workers', or see
+    /// [`runs_anywhere`](Self::runs_anywhere).
     pub(crate) fn run_here(&self, texts: &[&str]) -> Result<Vec<Encoding>, EncoderError> {
         let (_, batches) = self.batches(texts)?;
         let mut gathered = Gathered::new(texts.len());

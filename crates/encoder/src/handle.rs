@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::encoder::{Encoder, Gathered, Part, Reply, lost, most_parts};
 use crate::encoding::{EncodeOptions, Encoding, TextKind};
 use crate::error::EncoderError;
-use crate::together::Waiting;
+use crate::together::{Waiting, alone};
 
 /// Requests of each kind in the queue or at work; more wait for their turn without memory of
 /// their own in the encoder.
@@ -81,7 +81,8 @@ impl EncoderHandle {
         Ok(gathered.into_encodings())
     }
 
-    /// Encodes one query with its token states, together with others that wait at the same time.
+    /// Encodes one query with its token states, together with others that wait at the same time; in 8 bits
+    /// on this thread, if it belongs to a rayon pool, which is a place for such work.
     ///
     /// # Errors
     ///
@@ -89,11 +90,13 @@ impl EncoderHandle {
     pub async fn encode_query(&self, text: &str) -> Result<Encoding, EncoderError> {
         let permit = self.queries.acquire().await;
         let _permit = permit.map_err(|_| EncoderError::Closed)?;
+        let request = self.encoder.request(&EncodeOptions::query());
+        if request.runs_anywhere() && rayon::current_thread_index().is_some() {
+            return alone(&request, text);
+        }
         let answer = self.waiting.add(text.to_owned());
         let waiting = Arc::clone(&self.waiting);
-        self.encoder
-            .request(&EncodeOptions::query())
-            .soon(move |request| waiting.serve(request))?;
+        request.soon(move |request| waiting.serve(request))?;
         answer.await.map_err(|_| lost())?
     }
 }

@@ -55,6 +55,11 @@ pub(crate) struct Wanted {
 }
 
 impl Network {
+    /// Whether the layers are computed outside burn.
+    pub(crate) fn is_host(&self) -> bool {
+        matches!(self.body, Body::Host(_))
+    }
+
     pub(crate) fn load(dir: &Path, options: &LoadOptions) -> Result<Self, EncoderError> {
         let LoadOptions {
             device, precision, ..

@@ -69,7 +69,8 @@ impl Waiting {
     }
 }
 
-fn alone(request: &Request, text: &str) -> Result<Encoding, EncoderError> {
+/// Encodes one query on this thread.
+pub(crate) fn alone(request: &Request, text: &str) -> Result<Encoding, EncoderError> {
     let encodings = request.run_here(&[text])?;
     encodings.into_iter().next().ok_or_else(lost)
 }

@@ -48,14 +48,28 @@ impl MemIndex {
         self.len() == 0
     }
 
-    /// Union of the `n` best by cosine and the `n` best by BM25 (score above 0), ascending.
-    pub fn candidates(&self, q: &QueryFeatures, n: usize) -> Vec<usize> {
-        let mut found = best(&self.dense(q), n);
-        let lexical = self.bm25(q);
-        found.extend(best(&lexical, n).into_iter().filter(|i| lexical[*i] > 0.0));
-        found.sort_unstable();
-        found.dedup();
+    /// For each query the union of the `n` best by cosine and the `n` best by BM25 (score above 0), ascending.
+    /// One matrix product has the cosines of all queries with all passages, `[queries, n]` in memory.
+    pub fn candidates(&self, queries: &[&QueryFeatures], n: usize) -> Vec<Vec<usize>> {
+        let dims = self.vectors.ncols();
+        let mut together = Array2::zeros((queries.len(), dims));
+        for (q, mut row) in queries.iter().zip(together.rows_mut()) {
+            if q.vector.len() == dims {
+                row.assign(&ArrayView1::from(&q.vector));
+            }
+        }
+        let dense = together.dot(&self.vectors.t());
+        let found = queries.iter().zip(dense.rows());
         found
+            .map(|(q, dense)| {
+                let mut found = best(&dense.to_vec(), n);
+                let lexical = self.bm25(q);
+                found.extend(best(&lexical, n).into_iter().filter(|i| lexical[*i] > 0.0));
+                found.sort_unstable();
+                found.dedup();
+                found
+            })
+            .collect()
     }
 
     /// Cosine with every passage, `[n]`.

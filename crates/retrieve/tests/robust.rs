@@ -153,7 +153,8 @@ fn odd_passages_queries_and_masks_give_finite_numbers() {
                     assert_finite(&codec, &stats, q, &all, Some(mask));
                 }
                 let index = MemIndex::build(&passages, &stats);
-                assert!(index.candidates(q, 3).len() <= 6 && index.candidates(q, 0).is_empty());
+                let found = |n| index.candidates(&[q], n).remove(0);
+                assert!(found(3).len() <= 6 && found(0).is_empty());
             }
         }
     }
@@ -273,7 +274,13 @@ fn the_index_finds_what_the_definitions_say() {
             .sum();
         assert!((product - bm25[i]).abs() < 1e-4);
     }
-    let found = index.candidates(&q, 4);
+    // Beside another query, and whatever their order, the same.
+    let mut other = q.clone();
+    other.vector.clone_from(&passages[20].vector);
+    let together = index.candidates(&[&other, &q], 4);
+    assert!(together[0].contains(&20));
+    let found = index.candidates(&[&q], 4).remove(0);
+    assert_eq!(found, together[1]);
     assert!(found.contains(&7) && found.is_sorted() && found.len() <= 8);
     // Ten passages have a query term; the four of equal score that come first are taken.
     assert!(

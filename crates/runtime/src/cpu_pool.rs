@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::available_parallelism;
 
+use futures::FutureExt;
 use thiserror::Error;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tracing::Span;
 
@@ -67,8 +69,8 @@ impl CpuPool {
         self.pending.load(Ordering::Relaxed)
     }
 
-    /// Runs `work` on the pool within the current span. If the caller is dropped before the work
-    /// began, the work is skipped.
+    /// Runs `work` on the pool within the current span, at once if this is a thread of it already. If the
+    /// caller is dropped before the work began, the work is skipped.
     ///
     /// # Errors
     /// The work panicked.
@@ -81,7 +83,7 @@ impl CpuPool {
         let span = Span::current();
         let (sender, receiver) = oneshot::channel();
         let pending = Pending::new(&self.pending);
-        self.pool.spawn(move || {
+        let run = move || {
             let _pending = pending;
             if sender.is_closed() {
                 return;
@@ -91,8 +93,39 @@ impl CpuPool {
                 .map_err(|panic| CpuPoolError::Panicked(panic_message(&*panic)));
             // The caller may have gone meanwhile; then nobody wants the result.
             let _ = sender.send(result);
-        });
+        };
+        if self.pool.current_thread_index().is_some() {
+            run();
+        } else {
+            self.pool.spawn(run);
+        }
         async move { receiver.await.unwrap_or(Err(CpuPoolError::Dropped)) }
+    }
+
+    /// Begins a future on a thread of the pool: for work in several steps that hardly ever wait. What it
+    /// asks of this pool runs on that thread too, so it changes threads once. Should it have to wait after all,
+    /// it goes on with the caller, which is why no executor is needed: threads of the pool may take other work
+    /// between two halves of this one, and executors must not be nested.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn begin<F>(&self, work: F) -> Result<F::Output, CpuPoolError>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        let runtime = Handle::current();
+        let mut work = Box::pin(work);
+        let begun = self.run(move || {
+            let _context = runtime.enter();
+            match (&mut work).now_or_never() {
+                Some(done) => Ok(done),
+                None => Err(work),
+            }
+        });
+        Ok(match begun.await? {
+            Ok(done) => done,
+            Err(rest) => rest.await,
+        })
     }
 
     /// Runs `work` once on every thread of the pool and waits for it: settings of threads.
@@ -143,6 +176,40 @@ mod tests {
             .unwrap_err();
         assert!(matches!(error, CpuPoolError::Panicked(ref m) if m == "broken 1"));
         assert_eq!(pool.run(|| 3).await.unwrap(), 3);
+    }
+
+    #[tokio::test]
+    async fn what_begins_on_the_pool_stays_on_its_thread_until_it_waits() {
+        let pool = CpuPool::new("test", Some(1)).unwrap();
+        let inner = pool.clone();
+        let here = || std::thread::current().id();
+        let work = async move {
+            let outer = here();
+            // With one thread, another job of the pool would have to wait for this one.
+            let within = inner.run(here).await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            (outer, within, here())
+        };
+        let (outer, within, after) = pool.begin(work).await.unwrap();
+        assert_eq!(outer, within);
+        assert_eq!(after, here());
+        assert_ne!(outer, here());
+    }
+
+    #[tokio::test]
+    async fn work_within_work_that_waits_for_its_halves_is_fine() {
+        let pool = CpuPool::new("test", Some(2)).unwrap();
+        let many = (0..64u64).map(|i| {
+            let halves = async move {
+                let slow = || (0..20_000u64).fold(i, |a, b| std::hint::black_box(a ^ b));
+                let (a, b) = rayon::join(slow, slow);
+                assert_eq!(a, b);
+                i
+            };
+            pool.begin(halves)
+        });
+        let done = futures::future::try_join_all(many).await.unwrap();
+        assert_eq!(done, (0..64).collect::<Vec<_>>());
     }
 
     #[tokio::test]

@@ -22,6 +22,10 @@ const CHILD_DIR: &str = "MOERAG_KILL_TEST_DIR";
 const CHILD_SEED: &str = "MOERAG_KILL_TEST_SEED";
 const ROUNDS: u64 = 20;
 const DOCUMENTS: u64 = 60;
+/// Points from which on some rounds build graphs: fewer than there are.
+const GRAPH_FROM: usize = 50;
+/// Quiet enough for the store to look after its index.
+const QUIET: Duration = Duration::from_millis(310);
 
 /// Document `number` in version `version`; its seed names the version.
 fn versioned(number: u64, version: u64) -> moerag_store::DocumentPut {
@@ -33,16 +37,23 @@ fn versioned(number: u64, version: u64) -> moerag_store::DocumentPut {
     )
 }
 
-/// In every second round the cut-off index is brought up to date instead of built anew.
+/// In every second round the cut-off index is brought up to date instead of built anew; in every second pair of
+/// rounds graphs are built beside the writes.
 fn options(round: u64) -> EdgeOptions {
     let rebuild_unclean_below = if round.is_multiple_of(2) {
         0
     } else {
         usize::MAX
     };
+    let defaults = EdgeOptions::default();
+    let hnsw_from_points = match (round / 2).is_multiple_of(2) {
+        true => GRAPH_FROM,
+        false => defaults.hnsw_from_points,
+    };
     EdgeOptions {
         rebuild_unclean_below,
-        ..EdgeOptions::default()
+        hnsw_from_points,
+        ..defaults
     }
 }
 
@@ -73,6 +84,9 @@ async fn child_that_is_killed() {
         let documents = batch.iter().map(|(n, v)| versioned(*n, *v)).collect();
         store.put_documents(NAME, documents).await.unwrap();
         say("ack", &batch);
+        if rng.random_bool(0.05) {
+            tokio::time::sleep(QUIET).await;
+        }
     }
 }
 

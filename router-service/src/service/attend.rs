@@ -98,11 +98,14 @@ impl RouterEngine {
         violations.finish()?;
         let _queued = self.inner.admission.queue(1)?;
         let _permit = self.inner.admission.run(stages).await?;
-        let request = self
-            .request(self.inner.models.take(), query, stages)
-            .await?;
-        let scored = self.score_all(&request, &query.collections).await?;
-        Ok(self.routed(&request, &scored, &shares_of(&scored)))
+        let model = self.inner.models.take();
+        let (engine, query, stages) = (self.clone(), query.clone(), stages.clone());
+        let work = async move {
+            let request = engine.request(model, &query, &stages).await?;
+            let scored = engine.score_all(&request, &query.collections).await?;
+            Ok(engine.routed(&request, &scored, &shares_of(&scored)))
+        };
+        self.inner.pool.begin(work).await?
     }
 
     async fn attend_with(
@@ -118,16 +121,21 @@ impl RouterEngine {
             return Ok(reply);
         }
         let _permit = self.inner.admission.run(stages).await?;
-        let request = self.request(model, &query.route(), stages).await?;
-        let scored = self.score_all(&request, &query.collections).await?;
-        let shares = shares_of(&scored);
-        let chosen = choose(&scored, &shares, query);
-        let passages = self.fill(&request, &scored, &chosen).await?;
-        let reply = Attended {
-            attn_mass_returned: passages.iter().map(|p| p.attn_weight).sum(),
-            passages,
-            route: self.routed(&request, &scored, &shares),
+        let (engine, query, stages) = (self.clone(), query.clone(), stages.clone());
+        // On one thread for queries, from the encoder to the reply, unless a server has to be waited for.
+        let work = async move {
+            let request = engine.request(model, &query.route(), &stages).await?;
+            let scored = engine.score_all(&request, &query.collections).await?;
+            let shares = shares_of(&scored);
+            let chosen = choose(&scored, &shares, &query);
+            let passages = engine.fill(&request, &scored, &chosen).await?;
+            Ok::<_, RouterError>(Attended {
+                attn_mass_returned: passages.iter().map(|p| p.attn_weight).sum(),
+                passages,
+                route: engine.routed(&request, &scored, &shares),
+            })
         };
+        let reply = self.inner.pool.begin(work).await??;
         // Not if something changed meanwhile: the reply may show either state.
         if let Some(key) = key
             && key.is_current(&*self.inner.store)
@@ -176,10 +184,16 @@ impl RouterEngine {
     /// A query that is too long, an unknown or unfit collection, a store that does not answer.
     pub async fn score(&self, query: &AttendQuery) -> Result<Vec<(Arc<Scored>, f64)>, RouterError> {
         let model = self.inner.models.take();
-        let request = self.request(model, &query.route(), &Stages::new()).await?;
-        let scored = self.score_all(&request, &query.collections).await?;
-        let shares = shares_of(&scored);
-        Ok(scored.into_iter().zip(shares).collect())
+        let (engine, query) = (self.clone(), query.clone());
+        let work = async move {
+            let request = engine
+                .request(model, &query.route(), &Stages::new())
+                .await?;
+            let scored = engine.score_all(&request, &query.collections).await?;
+            let shares = shares_of(&scored);
+            Ok(scored.into_iter().zip(shares).collect())
+        };
+        self.inner.pool.begin(work).await?
     }
 
     /// Scores the named collections, or all that this router can serve. Sorted by name.

@@ -25,6 +25,8 @@ use crate::error::TrainError;
 use crate::progress::{Progress, Stage, StageClock};
 use crate::synth::{MAX_TOKENS, SyntheticQuery, draw};
 
+/// Queries whose candidates are looked for together.
+const SEARCH_CHUNK: usize = 32;
 /// Texts per call of the encoder: small enough that a cancel is heard within a second.
 const ENCODE_CHUNK: usize = 128;
 
@@ -113,28 +115,31 @@ pub(crate) fn build(
     let worker = Worker {
         input,
         analyzer: &analyzer,
-        index: &index,
         prior: &prior,
     };
 
     let done = AtomicUsize::new(0);
-    let made: Vec<Option<TrainingQuery>> = queries
+    let made: Vec<Vec<Option<TrainingQuery>>> = queries
         .into_par_iter()
         .zip(encoded)
-        .map(|(query, encoded)| {
-            if input.cancel.is_cancelled() {
-                return Err(TrainError::Cancelled);
+        .chunks(SEARCH_CHUNK)
+        .map(|chunk| {
+            let together: Vec<&QueryFeatures> = chunk.iter().map(|(_, e)| &e.features).collect();
+            let found = index.candidates(&together, input.config.candidates_per_list);
+            let mut made = Vec::with_capacity(chunk.len());
+            for ((query, encoded), found) in chunk.into_iter().zip(found) {
+                if input.cancel.is_cancelled() {
+                    return Err(TrainError::Cancelled);
+                }
+                made.push(worker.query(query, encoded, found)?);
             }
-            let made = worker.query(query, encoded)?;
-            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-            if done.is_multiple_of(16) {
-                clock.advance(done, None);
-            }
+            let done = done.fetch_add(made.len(), Ordering::Relaxed) + made.len();
+            clock.advance(done, None);
             Ok(made)
         })
         .collect::<Result<_, TrainError>>()?;
+    let made: Vec<Option<TrainingQuery>> = made.into_iter().flatten().collect();
     let total = made.len();
-    clock.advance(total, None);
     let queries: Vec<TrainingQuery> = made.into_iter().flatten().collect();
     let unusable = total - queries.len();
     Ok(TrainingData {
@@ -219,16 +224,16 @@ fn encode(
 struct Worker<'a> {
     input: &'a Build<'a>,
     analyzer: &'a Analyzer,
-    index: &'a MemIndex,
     prior: &'a CollectionModel,
 }
 
 impl Worker<'_> {
-    /// `None` when the query cannot be used.
+    /// `found` are the query's candidates; `None` when it cannot be used.
     fn query(
         &self,
         query: SyntheticQuery,
         encoded: EncodedQuery,
+        mut found: Vec<usize>,
     ) -> Result<Option<TrainingQuery>, TrainError> {
         let Build {
             corpus,
@@ -238,7 +243,6 @@ impl Worker<'_> {
         } = *self.input;
         let stats: &CorpusStats = &corpus.stats;
         let q = &encoded.features;
-        let mut found = self.index.candidates(q, config.candidates_per_list);
         let gold = match found.binary_search(&query.passage) {
             Ok(position) => position,
             Err(position) => {

@@ -149,11 +149,14 @@ impl EdgeStore {
         })
     }
 
-    /// Runs a blocking call off the async threads.
+    /// Runs a blocking call off the async threads: on this one if it belongs to a rayon pool.
     async fn blocking<T: Send + 'static>(
         &self,
         call: impl FnOnce(&Inner) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        if rayon::current_thread_index().is_some() {
+            return call(&self.inner);
+        }
         let inner = self.inner.clone();
         let path = inner.dir.clone();
         let task = tokio::task::spawn_blocking(move || call(&inner));
