@@ -341,6 +341,41 @@ async fn a_collection_is_written_and_searched_while_its_graph_is_built() {
     check_whole(&store, NAME, &model).await;
 }
 
+/// Who closes a store does not wait for a graph. Nobody else gets the directory until nobody writes there, and
+/// then everything is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn closing_leaves_a_graph_that_takes_long() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = EdgeOptions {
+        hnsw_from_points: 20_000,
+        build_wait: Duration::ZERO,
+        ..EdgeOptions::default()
+    };
+    let store = EdgeStore::open(dir.path(), options.clone()).unwrap();
+    store.ensure_collection(NAME, &spec()).await.unwrap();
+    let mut model = Model::default();
+    for i in 0..4_000 {
+        model.put(&document(&format!("doc {i}"), 6, 5, &[]));
+    }
+    let all: Vec<_> = model.documents.values().cloned().collect();
+    store.put_documents(NAME, all).await.unwrap();
+    drop(store);
+    let mut refused = 0;
+    let store = loop {
+        match EdgeStore::open(dir.path(), options.clone()) {
+            Ok(store) => break store,
+            Err(StoreError::Locked { .. }) => refused += 1,
+            Err(other) => panic!("{other}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert!(refused > 0);
+    check_whole(&store, NAME, &model).await;
+    write_and_search(&store, &mut model, 0).await;
+    wait_for_graph(dir.path()).await;
+    check_whole(&store, NAME, &model).await;
+}
+
 /// When passages become longer on average, their weights are computed anew in another index. What is
 /// written until it is there is found all along, and found in it.
 #[tokio::test(flavor = "multi_thread")]

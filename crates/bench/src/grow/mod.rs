@@ -81,7 +81,7 @@ async fn grow(args: Grow) -> Result<Value> {
         "vocabulary": [stats[0].vocabulary(), stats[1].vocabulary()],
         "seconds": started.elapsed().as_secs_f64(),
     });
-    // Closing waits for the index; the figures are to be believed only after it.
+    // Closing waits for the graph; the figures are to be believed only after it.
     tokio::task::spawn_blocking(move || drop((source, to)))
         .await
         .context("closing the stores")?;
@@ -90,8 +90,11 @@ async fn grow(args: Grow) -> Result<Value> {
 
 async fn open(dir: &Path) -> Result<Arc<dyn PassageStore>> {
     let path = dir.to_owned();
-    let opened =
-        tokio::task::spawn_blocking(move || EdgeStore::open(&path, EdgeOptions::default())).await?;
+    let options = EdgeOptions {
+        build_wait: Duration::MAX,
+        ..EdgeOptions::default()
+    };
+    let opened = tokio::task::spawn_blocking(move || EdgeStore::open(&path, options)).await?;
     Ok(Arc::new(opened.with_context(|| {
         format!("opening the store in {}", dir.display())
     })?))

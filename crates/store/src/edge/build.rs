@@ -7,12 +7,14 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::fill::{Filled, fill};
 use super::index::Index;
 use super::shared::Shared;
 use crate::error::StoreError;
+
+const POLL: Duration = Duration::from_millis(10);
 
 /// What came of a build.
 pub(super) enum Built {
@@ -69,6 +71,18 @@ impl Build {
     /// Whether [`finish`](Self::finish) would not wait.
     pub(super) fn is_finished(&self) -> bool {
         self.thread.is_finished()
+    }
+
+    /// Waits for that, at most so long; whether it came.
+    pub(super) fn is_finished_within(&self, longest: Duration) -> bool {
+        let began = Instant::now();
+        while !self.is_finished() {
+            if began.elapsed() >= longest {
+                return false;
+            }
+            std::thread::sleep(POLL);
+        }
+        true
     }
 
     /// Waits for the end.

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::EdgeOptions;
 use super::compact::compact;
-use super::disk::require_room;
+use super::disk::{DirLock, require_room};
 use super::owner::{Owner, Wake};
 use super::shared::Shared;
 use super::truth::{Truth, file_opener};
@@ -34,6 +35,7 @@ impl Collection {
         name: &str,
         dir: &Path,
         options: &EdgeOptions,
+        lock: &Arc<DirLock>,
     ) -> Result<Option<Self>, StoreError> {
         let database = dir.join(DATABASE_FILE);
         let opener = file_opener(&database, options.database_cache_bytes);
@@ -41,7 +43,7 @@ impl Collection {
         let Some(truth) = Truth::open(&database, opener, name)? else {
             return Ok(None);
         };
-        let shared = Arc::new(Shared::new(name, dir.to_owned(), options.clone(), truth));
+        let shared = Arc::new(Shared::new(name, dir, options, lock, truth));
         let owner = Owner::start(shared.clone());
         let (wakes, inbox) = sync_channel(1);
         let thread = std::thread::Builder::new()
@@ -61,15 +63,16 @@ impl Collection {
         }
     }
 
-    /// Ends the owner thread; the index is flushed and closed.
-    pub(super) fn close(&self) {
+    /// Ends the owner thread; the index is flushed and closed, unless something is being built that takes
+    /// longer than `build_wait`.
+    pub(super) fn close(&self, build_wait: Duration) {
         let thread = self
             .owner
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if let Some(thread) = thread {
-            let told = self.wakes.send(Wake::Stop).is_ok();
+            let told = self.wakes.send(Wake::Stop { build_wait }).is_ok();
             if thread.join().is_err() || !told {
                 tracing::warn!(
                     collection = self.shared.name,
@@ -176,6 +179,6 @@ impl Collection {
 
 impl Drop for Collection {
     fn drop(&mut self) {
-        self.close();
+        self.close(self.shared.options.build_wait);
     }
 }

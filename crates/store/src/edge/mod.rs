@@ -73,6 +73,10 @@ pub struct EdgeOptions {
     pub compact_from_bytes: u64,
     /// How long a write waits, when it is durable already, for searches to see it. Default: 10 s.
     pub index_wait: Duration,
+    /// How long closing waits for a graph or an index that is being built. What is not done by then is left: the
+    /// directory stays locked until the process or the build ends, and it is begun again after the next opening.
+    /// Default: 5 s.
+    pub build_wait: Duration,
 }
 
 impl Default for EdgeOptions {
@@ -86,6 +90,7 @@ impl Default for EdgeOptions {
             rebuild_unclean_below: 20_000,
             compact_from_bytes: 64 << 20,
             index_wait: Duration::from_secs(10),
+            build_wait: Duration::from_secs(5),
         }
     }
 }
@@ -103,8 +108,7 @@ struct Inner {
     collections: RwLock<BTreeMap<String, Arc<Collection>>>,
     /// Held while collections are made or dropped.
     changing: std::sync::Mutex<()>,
-    // Last, so that it is released after the collections are closed.
-    _lock: DirLock,
+    lock: Arc<DirLock>,
 }
 
 impl EdgeStore {
@@ -115,7 +119,7 @@ impl EdgeStore {
     /// [`StoreError::Locked`] if another process uses the directory, [`StoreError::Corrupt`] or
     /// [`StoreError::Database`] if a database does not open.
     pub fn open(dir: &Path, options: EdgeOptions) -> Result<Self, StoreError> {
-        let lock = DirLock::take(dir)?;
+        let lock = Arc::new(DirLock::take(dir)?);
         let root = dir.join(COLLECTIONS);
         fs_err::create_dir_all(&root)?;
         let mut collections = BTreeMap::new();
@@ -129,7 +133,7 @@ impl EdgeStore {
             if !entry.path().is_dir() || check_collection_name(&name).is_err() {
                 continue;
             }
-            match Collection::open(&name, &entry.path(), &options)? {
+            match Collection::open(&name, &entry.path(), &options, &lock)? {
                 Some(collection) => {
                     collections.insert(name, Arc::new(collection));
                 }
@@ -142,7 +146,7 @@ impl EdgeStore {
             options,
             collections: RwLock::new(collections),
             changing: std::sync::Mutex::new(()),
-            _lock: lock,
+            lock,
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -222,9 +226,11 @@ impl Inner {
         sync_dir(&dir)?;
         sync_dir(&root)?;
         let collection =
-            Collection::open(name, &dir, &self.options)?.ok_or_else(|| StoreError::Corrupt {
-                what: dir.display().to_string(),
-                reason: "it was not made".into(),
+            Collection::open(name, &dir, &self.options, &self.lock)?.ok_or_else(|| {
+                StoreError::Corrupt {
+                    what: dir.display().to_string(),
+                    reason: "it was not made".into(),
+                }
             })?;
         let mut collections = self
             .collections
@@ -244,7 +250,7 @@ impl Inner {
         let Some(collection) = removed else {
             return Ok(false);
         };
-        collection.close();
+        collection.close(Duration::MAX);
         let root = self.dir.join(COLLECTIONS);
         let trash = root.join(format!("{TRASH_PREFIX}{}", Uuid::new_v4().simple()));
         fs_err::rename(root.join(name), &trash)?;

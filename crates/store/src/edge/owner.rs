@@ -25,13 +25,19 @@ const QUIET: Duration = Duration::from_millis(300);
 const RETRY: Duration = Duration::from_secs(5);
 /// Relative change of the average passage length after which BM25 weights are computed anew.
 const LENGTH_DRIFT: f32 = 0.05;
+/// The same for an index with a graph, where that takes minutes: it changes which passages are looked at, a
+/// little, and no score (those are computed from the present statistics).
+const LARGE_LENGTH_DRIFT: f32 = 0.25;
 
 /// What a writer tells the owner.
 pub(super) enum Wake {
     /// The journal has grown.
     Changed,
     /// Finish and end.
-    Stop,
+    Stop {
+        /// How long to wait for what is being built.
+        build_wait: Duration,
+    },
 }
 
 pub(super) struct Owner {
@@ -122,7 +128,7 @@ impl Owner {
         let mut quiet_since = Instant::now();
         // A former process may have ended before its points got a graph.
         let mut overdue = self.graph_is_due().unwrap_or(false);
-        loop {
+        let build_wait = loop {
             let failed = self.shared.progress.borrow().failure.is_some();
             let waiting = self.unflushed > 0 || !self.dead.is_empty();
             let busy = overdue || waiting || self.build.is_some();
@@ -136,7 +142,8 @@ impl Owner {
                     self.round();
                     quiet_since = Instant::now();
                 }
-                Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(Wake::Stop { build_wait }) => break build_wait,
+                Err(RecvTimeoutError::Disconnected) => break Duration::ZERO,
                 Err(RecvTimeoutError::Timeout) if failed => self.round(),
                 Err(RecvTimeoutError::Timeout) => {
                     self.guarded("look after", Self::maintain);
@@ -144,8 +151,19 @@ impl Owner {
                     quiet_since = Instant::now();
                 }
             }
-        }
+        };
         self.round();
+        if let Some(build) = &self.build
+            && !build.is_finished_within(build_wait)
+        {
+            // It has the index in its hands. What is missing there is in the journal.
+            let collection = self.shared.name.as_str();
+            tracing::warn!(
+                collection,
+                "closed before its index was built; it is begun again next time"
+            );
+            return;
+        }
         self.guarded("build", Self::finish_build);
         let flushed = self.guarded("flush", Self::flush);
         *self
@@ -264,11 +282,21 @@ impl Owner {
             return Ok(());
         }
         self.flush()?;
-        let now = self.shared.published.load().stats.avg_len();
-        if (now - self.mark.avg_len).abs() > LENGTH_DRIFT * self.mark.avg_len.max(1.0) {
+        if self.has_drifted()? {
             return self.start_another();
         }
         self.start_build()
+    }
+
+    /// Whether the weights of terms were computed with another average length than the present one.
+    fn has_drifted(&self) -> Result<bool, StoreError> {
+        let count = self.shared.with_index(Index::count)?;
+        let bound = match count < self.shared.options.hnsw_from_points {
+            true => LENGTH_DRIFT,
+            false => LARGE_LENGTH_DRIFT,
+        };
+        let now = self.shared.published.load().stats.avg_len();
+        Ok((now - self.mark.avg_len).abs() > bound * self.mark.avg_len.max(1.0))
     }
 
     /// Begins to rewrite segments if that is due.

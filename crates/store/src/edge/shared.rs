@@ -1,6 +1,6 @@
 //! What the readers, the writers and the owner thread of a collection share, and how it is searched.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use tokio::sync::watch;
 
 use super::EdgeOptions;
+use super::disk::DirLock;
 use super::filter::edge_filter;
 use super::index::{Hit, Index};
 use super::rows::Point;
@@ -81,6 +82,8 @@ pub(super) struct Shared {
     pub(super) published: ArcSwap<Snapshot>,
     pub(super) settled: Settled,
     pub(super) progress: watch::Sender<Progress>,
+    /// Whoever can still write into the directory keeps others from it: a build may outlive the store.
+    _lock: Arc<DirLock>,
     points: Cache<u128, Arc<Point>, PointBytes>,
     keys: Cache<u128, Arc<KeyBlock>, KeyBytes>,
 }
@@ -109,7 +112,13 @@ impl Weighter<u128, Arc<KeyBlock>> for KeyBytes {
 }
 
 impl Shared {
-    pub(super) fn new(name: &str, dir: PathBuf, options: EdgeOptions, truth: Truth) -> Self {
+    pub(super) fn new(
+        name: &str,
+        dir: &Path,
+        options: &EdgeOptions,
+        lock: &Arc<DirLock>,
+        truth: Truth,
+    ) -> Self {
         // A cached row never goes stale: a point id stands for one revision of one passage.
         let cache = |bytes: u64, each: u64| ((bytes / each) as usize, bytes);
         let (point_items, point_bytes) = cache(options.point_cache_bytes, 2_500);
@@ -117,8 +126,9 @@ impl Shared {
         Self {
             name: name.to_owned(),
             opened: OPENED.fetch_add(1, Ordering::Relaxed),
-            dir,
-            options,
+            dir: dir.to_owned(),
+            options: options.clone(),
+            _lock: Arc::clone(lock),
             published: ArcSwap::new(truth.committed()),
             settled: Settled::default(),
             truth,
