@@ -35,6 +35,9 @@ pub(super) const VACUUM_SHARE: f64 = 0.2;
 /// Segments with fewer points are not worth rewriting.
 pub(super) const VACUUM_POINTS: usize = 1_000;
 
+/// Points from which on a graph is searched more widely.
+const LARGE_GRAPH: f64 = 200_000.0;
+
 /// One point as the index takes it.
 pub(super) struct Entry<'a> {
     pub(super) point: &'a Point,
@@ -122,19 +125,20 @@ impl Index {
         self.update(|| UpdateOperation::PointOperation(PointOperations::DeletePoints { ids }))
     }
 
-    /// The `limit` points nearest to a vector with their cosines, best first. Exact but for
+    /// The `limit` points nearest to a vector among `points`, with their cosines, best first. Exact but for
     /// [`dense_error`](Self::dense_error) unless an HNSW index was built; then so many are looked at that
-    /// the first `wanted` are nearly the exact ones (at 200,000 passages .99 of 100).
+    /// the first `wanted` are nearly the exact ones (docs/scaling.md).
     pub(super) fn dense(
         &self,
         vector: &[f32],
         wanted: usize,
         limit: usize,
+        points: usize,
         filter: Option<&Filter>,
     ) -> Result<Vec<Hit>, StoreError> {
         let query = VectorInternal::Dense(self.space.bytes(vector));
         let params = SearchParams {
-            hnsw_ef: Some((wanted * 10).max(limit).max(256)),
+            hnsw_ef: Some(width(wanted, points).max(limit)),
             ..SearchParams::default()
         };
         let mut hits = self.search(query, DENSE, limit, filter, Some(params))?;
@@ -238,6 +242,13 @@ impl Drop for Index {
             tracing::warn!(%error, "search index did not close cleanly; it is rebuilt when needed");
         }
     }
+}
+
+/// Points that a search of a graph keeps in view for the `wanted` nearest of `points`: ten times as many, and
+/// more in a large graph, where ten times find fewer of them.
+fn width(wanted: usize, points: usize) -> usize {
+    let large = (points as f64 / LARGE_GRAPH).sqrt().clamp(1.0, 4.0);
+    ((wanted as f64 * 10.0 * large) as usize).max(256)
 }
 
 fn point_struct(entry: &Entry<'_>, space: &ByteSpace, stats: &CorpusStats) -> PointStruct {

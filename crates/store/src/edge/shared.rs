@@ -168,15 +168,14 @@ impl Shared {
             // Loaded under the lock: a rebuilt index comes together with its state.
             let epoch = self.settled.epoch();
             let snapshot = self.published.load_full();
-            let n = query
-                .n
-                .min(usize::try_from(snapshot.passage_count()?).unwrap_or(usize::MAX));
+            let points = usize::try_from(snapshot.passage_count()?).unwrap_or(usize::MAX);
+            let n = query.n.min(points);
             if n == 0 {
                 return Ok(Vec::new());
             }
             let filter = edge_filter(&self.name, &clauses, &snapshot)?;
             let dense = || {
-                let search = |limit| index.dense(&query.vector, n, limit, filter.as_ref());
+                let search = |limit| index.dense(&query.vector, n, limit, points, filter.as_ref());
                 let exact = |point: &Point, _| dot(&query.vector, &point.vector);
                 self.list(&snapshot, epoch, n, search, exact, index.dense_error())
             };
@@ -226,16 +225,26 @@ impl Shared {
             // Nothing changed from before the state was loaded until now.
             let settled = epoch.is_some() && self.settled.epoch() == epoch;
             let mut live: Vec<(f32, Arc<Point>)> = Vec::with_capacity(n + n / 2);
+            // The first are needed in any case; an idle core takes a share of them.
+            let (first, rest) = hits.split_at(n.min(hits.len()));
+            let first: Vec<Option<Arc<Point>>> = first
+                .par_iter()
+                .with_min_len(LEAST_SHARE)
+                .map(|(point, _)| self.point(snapshot, *point, settled))
+                .collect::<Result<_, _>>()?;
+            let rest = rest
+                .iter()
+                .map(|(point, _)| self.point(snapshot, *point, settled));
             // The n-th best score is not below the least of any n.
             let mut least = f32::NEG_INFINITY;
             let mut cut_is_clear = false;
-            for (point, score) in &hits {
+            let points = first.into_iter().map(Ok).chain(rest);
+            for ((_, score), point) in hits.iter().zip(points) {
                 cut_is_clear = rounded(least) > rounded(score + error);
                 if cut_is_clear {
                     break;
                 }
-                let point = self.point(snapshot, *point, settled)?;
-                live.extend(point.map(|point| (exact(&point, *score), point)));
+                live.extend(point?.map(|point| (exact(&point, *score), point)));
                 if live.len() == n && least == f32::NEG_INFINITY {
                     least = live
                         .iter()
