@@ -7,6 +7,8 @@
     unreachable_pub
 )]
 
+pub mod disk;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use moerag_retrieve::keys::window_count;
