@@ -1,7 +1,8 @@
 //! `moerag-bench scale`: what the size of a collection costs, measured on stores of several sizes.
 //!
 //! For each store the real `router-service` is started over it, asked, and stopped; then the store is
-//! opened in this process and its candidate lists are compared with an exact scan.
+//! opened in this process and its candidate lists are compared with an exact scan. A store's files are read
+//! before, so that what is measured is the router and not when the disk was read last.
 
 mod queries;
 mod recall;
@@ -85,6 +86,8 @@ pub(crate) async fn run(args: Scale) -> Result<()> {
 
 async fn measure(args: &Scale, store: &Path, queries: &[String]) -> Result<Row> {
     let name = store.file_name().unwrap_or(store.as_os_str());
+    let before = store.to_owned();
+    tokio::task::spawn_blocking(move || read_through(&before)).await??;
     let started = Instant::now();
     let router = Router::start(store, &args.encoder_dir, args.checkpoints.as_deref()).await?;
     let start_s = started.elapsed().as_secs_f64();
@@ -169,6 +172,19 @@ fn disk_bytes(dir: &Path) -> Result<u64> {
         }
     }
     Ok(bytes)
+}
+
+/// Reads all files of a directory, which leaves them in the page cache where there is room.
+fn read_through(dir: &Path) -> Result<()> {
+    for entry in fs_err::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            read_through(&path)?;
+        } else {
+            std::io::copy(&mut fs_err::File::open(path)?, &mut std::io::sink())?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
