@@ -14,6 +14,7 @@ use super::index::Index;
 use super::shared::Shared;
 use crate::error::StoreError;
 
+/// Between two looks at a build whose end is waited for.
 const POLL: Duration = Duration::from_millis(10);
 
 /// What came of a build.
