@@ -49,16 +49,8 @@ impl MemIndex {
     }
 
     /// For each query the union of the `n` best by cosine and the `n` best by BM25 (score above 0), ascending.
-    /// One matrix product has the cosines of all queries with all passages, `[queries, n]` in memory.
     pub fn candidates(&self, queries: &[&QueryFeatures], n: usize) -> Vec<Vec<usize>> {
-        let dims = self.vectors.ncols();
-        let mut together = Array2::zeros((queries.len(), dims));
-        for (q, mut row) in queries.iter().zip(together.rows_mut()) {
-            if q.vector.len() == dims {
-                row.assign(&ArrayView1::from(&q.vector));
-            }
-        }
-        let dense = together.dot(&self.vectors.t());
+        let dense = self.dense(queries);
         let found = queries.iter().zip(dense.rows());
         found
             .map(|(q, dense)| {
@@ -72,12 +64,16 @@ impl MemIndex {
             .collect()
     }
 
-    /// Cosine with every passage, `[n]`.
-    pub fn dense(&self, q: &QueryFeatures) -> Vec<f32> {
-        if q.vector.len() != self.vectors.ncols() {
-            return vec![0.0; self.len()];
+    /// Cosine of every query with every passage, `[queries, n]`: one matrix product.
+    pub fn dense(&self, queries: &[&QueryFeatures]) -> Array2<f32> {
+        let dims = self.vectors.ncols();
+        let mut together = Array2::zeros((queries.len(), dims));
+        for (q, mut row) in queries.iter().zip(together.rows_mut()) {
+            if q.vector.len() == dims {
+                row.assign(&ArrayView1::from(&q.vector));
+            }
         }
-        self.vectors.dot(&ArrayView1::from(&q.vector)).to_vec()
+        together.dot(&self.vectors.t())
     }
 
     /// BM25 of every passage, `[n]`.

@@ -258,7 +258,7 @@ fn the_index_finds_what_the_definitions_say() {
     let raw = views
         .compute(&q, &views.prepare(&q), &q.vector, &all, None)
         .raw;
-    let (dense, bm25) = (index.dense(&q), index.bm25(&q));
+    let (dense, bm25) = (index.dense(&[&q]).row(0).to_vec(), index.bm25(&q));
     for i in 0..25 {
         assert!((dense[i] - raw[[i, 0]]).abs() < 1e-5 && (bm25[i] - raw[[i, 3]]).abs() < 1e-4);
         let sparse = stats.bm25_weights(&passages[i].lex);

@@ -127,3 +127,13 @@ pub enum StoreError {
         reason: String,
     },
 }
+
+impl StoreError {
+    /// [`Index`](Self::Index) with this path and reason.
+    pub(crate) fn index(path: &std::path::Path, reason: impl Into<String>) -> Self {
+        Self::Index {
+            path: path.to_owned(),
+            reason: reason.into(),
+        }
+    }
+}

@@ -90,6 +90,19 @@ async fn a_large_collection_gets_an_hnsw_index() {
     assert!(found >= 190, "{found} of 200 nearest passages found");
 }
 
+/// A store with 24,000 passages: what is built of them takes a while.
+async fn large(dir: &Path, options: &EdgeOptions) -> (EdgeStore, Model) {
+    let store = EdgeStore::open(dir, options.clone()).unwrap();
+    store.ensure_collection(NAME, &spec()).await.unwrap();
+    let mut model = Model::default();
+    for i in 0..4_000 {
+        model.put(&document(&format!("doc {i}"), 6, 5, &[]));
+    }
+    let all: Vec<_> = model.documents.values().cloned().collect();
+    store.put_documents(NAME, all).await.unwrap();
+    (store, model)
+}
+
 /// Writes a document and deletes another; searches see both at once.
 async fn write_and_search(store: &EdgeStore, model: &mut Model, i: usize) {
     let new = document(&format!("late {i}"), 1, 5, &[]);
@@ -118,14 +131,7 @@ async fn a_collection_is_written_and_searched_while_its_graph_is_built() {
         hnsw_from_points: 20_000,
         ..EdgeOptions::default()
     };
-    let store = EdgeStore::open(dir.path(), options.clone()).unwrap();
-    store.ensure_collection(NAME, &spec()).await.unwrap();
-    let mut model = Model::default();
-    for i in 0..4_000 {
-        model.put(&document(&format!("doc {i}"), 6, 5, &[]));
-    }
-    let all: Vec<_> = model.documents.values().cloned().collect();
-    store.put_documents(NAME, all).await.unwrap();
+    let (store, mut model) = large(dir.path(), &options).await;
     let building = || {
         let below = files_below(&index_dirs(dir.path())[0]);
         below
@@ -160,14 +166,7 @@ async fn closing_leaves_a_graph_that_takes_long() {
         build_wait: Duration::ZERO,
         ..EdgeOptions::default()
     };
-    let store = EdgeStore::open(dir.path(), options.clone()).unwrap();
-    store.ensure_collection(NAME, &spec()).await.unwrap();
-    let mut model = Model::default();
-    for i in 0..4_000 {
-        model.put(&document(&format!("doc {i}"), 6, 5, &[]));
-    }
-    let all: Vec<_> = model.documents.values().cloned().collect();
-    store.put_documents(NAME, all).await.unwrap();
+    let (store, mut model) = large(dir.path(), &options).await;
     drop(store);
     let mut refused = 0;
     let store = loop {
@@ -190,14 +189,7 @@ async fn closing_leaves_a_graph_that_takes_long() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collection_is_written_and_searched_while_its_index_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
-    let store = EdgeStore::open(dir.path(), EdgeOptions::default()).unwrap();
-    store.ensure_collection(NAME, &spec()).await.unwrap();
-    let mut model = Model::default();
-    for i in 0..4_000 {
-        model.put(&document(&format!("doc {i}"), 6, 5, &[]));
-    }
-    let all: Vec<_> = model.documents.values().cloned().collect();
-    store.put_documents(NAME, all).await.unwrap();
+    let (store, mut model) = large(dir.path(), &EdgeOptions::default()).await;
     tokio::time::sleep(Duration::from_millis(800)).await;
     let first = index_dirs(dir.path());
     assert_eq!(first.len(), 1);

@@ -101,9 +101,8 @@ impl RouterEngine {
         let model = self.inner.models.take();
         let (engine, query, stages) = (self.clone(), query.clone(), stages.clone());
         let work = async move {
-            let request = engine.request(model, &query, &stages).await?;
-            let scored = engine.score_all(&request, &query.collections).await?;
-            Ok(engine.routed(&request, &scored, &shares_of(&scored)))
+            let (request, scored, shares) = engine.ask(model, &query, &stages).await?;
+            Ok(engine.routed(&request, &scored, &shares))
         };
         self.inner.pool.begin(work).await?
     }
@@ -124,9 +123,7 @@ impl RouterEngine {
         let (engine, query, stages) = (self.clone(), query.clone(), stages.clone());
         // On one thread for queries, from the encoder to the reply, unless a server has to be waited for.
         let work = async move {
-            let request = engine.request(model, &query.route(), &stages).await?;
-            let scored = engine.score_all(&request, &query.collections).await?;
-            let shares = shares_of(&scored);
+            let (request, scored, shares) = engine.ask(model, &query.route(), &stages).await?;
             let chosen = choose(&scored, &shares, &query);
             let passages = engine.fill(&request, &scored, &chosen).await?;
             Ok::<_, RouterError>(Attended {
@@ -184,16 +181,25 @@ impl RouterEngine {
     /// A query that is too long, an unknown or unfit collection, a store that does not answer.
     pub async fn score(&self, query: &AttendQuery) -> Result<Vec<(Arc<Scored>, f64)>, RouterError> {
         let model = self.inner.models.take();
-        let (engine, query) = (self.clone(), query.clone());
+        let (engine, query) = (self.clone(), query.route());
         let work = async move {
-            let request = engine
-                .request(model, &query.route(), &Stages::new())
-                .await?;
-            let scored = engine.score_all(&request, &query.collections).await?;
-            let shares = shares_of(&scored);
+            let (_, scored, shares) = engine.ask(model, &query, &Stages::new()).await?;
             Ok(scored.into_iter().zip(shares).collect())
         };
         self.inner.pool.begin(work).await?
+    }
+
+    /// Encodes a query and scores it against its collections, each with the gate's weight of it.
+    async fn ask(
+        &self,
+        model: Arc<LoadedModel>,
+        query: &RouteQuery,
+        stages: &Stages,
+    ) -> Result<(Request, Vec<Arc<Scored>>, Vec<f64>), RouterError> {
+        let request = self.request(model, query, stages).await?;
+        let scored = self.score_all(&request, &query.collections).await?;
+        let shares = shares_of(&scored);
+        Ok((request, scored, shares))
     }
 
     /// Scores the named collections, or all that this router can serve. Sorted by name.

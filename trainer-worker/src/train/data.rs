@@ -119,6 +119,7 @@ pub(crate) fn build(
     };
 
     let done = AtomicUsize::new(0);
+    let total = queries.len();
     let made: Vec<Vec<Option<TrainingQuery>>> = queries
         .into_par_iter()
         .zip(encoded)
@@ -138,9 +139,7 @@ pub(crate) fn build(
             Ok(made)
         })
         .collect::<Result<_, TrainError>>()?;
-    let made: Vec<Option<TrainingQuery>> = made.into_iter().flatten().collect();
-    let total = made.len();
-    let queries: Vec<TrainingQuery> = made.into_iter().flatten().collect();
+    let queries: Vec<TrainingQuery> = made.into_iter().flatten().flatten().collect();
     let unusable = total - queries.len();
     Ok(TrainingData {
         queries,

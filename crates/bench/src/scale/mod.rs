@@ -10,6 +10,7 @@ mod report;
 mod router;
 
 use std::collections::BTreeMap;
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -160,28 +161,30 @@ async fn ask(url: &str, collection: &str, queries: &[String]) -> Result<Asked> {
 fn disk_bytes(dir: &Path) -> Result<u64> {
     const BLOCK: u64 = 512;
     let mut bytes = 0;
-    let mut open = vec![dir.to_owned()];
-    while let Some(next) = open.pop() {
-        for entry in fs_err::read_dir(next)? {
-            let entry = entry?;
-            let metadata = entry.metadata()?;
-            bytes += metadata.blocks() * BLOCK;
-            if metadata.is_dir() {
-                open.push(entry.path());
-            }
-        }
-    }
+    walk(dir, &mut |_, metadata| {
+        bytes += metadata.blocks() * BLOCK;
+        Ok(())
+    })?;
     Ok(bytes)
 }
 
 /// Reads all files of a directory, which leaves them in the page cache where there is room.
 fn read_through(dir: &Path) -> Result<()> {
-    for entry in fs_err::read_dir(dir)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            read_through(&path)?;
-        } else {
+    walk(dir, &mut |path, metadata| {
+        if metadata.is_file() {
             std::io::copy(&mut fs_err::File::open(path)?, &mut std::io::sink())?;
+        }
+        Ok(())
+    })
+}
+
+/// Calls `visit` for everything below a directory.
+fn walk(dir: &Path, visit: &mut impl FnMut(&Path, &Metadata) -> Result<()>) -> Result<()> {
+    for entry in fs_err::read_dir(dir)? {
+        let (path, metadata) = entry.and_then(|entry| Ok((entry.path(), entry.metadata()?)))?;
+        visit(&path, &metadata)?;
+        if metadata.is_dir() {
+            walk(&path, visit)?;
         }
     }
     Ok(())

@@ -88,11 +88,8 @@ impl Build {
 
     /// Waits for the end.
     pub(super) fn finish(self, shared: &Shared) -> Result<Built, StoreError> {
-        self.thread.join().unwrap_or_else(|_| {
-            Err(StoreError::Index {
-                path: shared.dir.clone(),
-                reason: "building it panicked".into(),
-            })
-        })
+        self.thread
+            .join()
+            .unwrap_or_else(|_| Err(StoreError::index(&shared.dir, "building it panicked")))
     }
 }

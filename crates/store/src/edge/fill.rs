@@ -34,12 +34,11 @@ pub(super) fn fill(shared: &Shared) -> Result<Filled, StoreError> {
     let started = Instant::now();
     let target = shared.truth.committed();
     let points = target.passage_count()?;
-    let dim = shared.truth.spec().dim;
-    let hnsw_from = shared.options.hnsw_from_points;
-    let incoming = points.saturating_mul(BYTES_PER_POINT + u64::from(dim) * 8);
+    let (dim, hnsw_from) = shared.shape();
+    let incoming = points.saturating_mul(BYTES_PER_POINT + dim as u64 * 8);
     require_room(&shared.dir, shared.options.reserve_bytes / 2, incoming)?;
     let name = format!("{INDEX_PREFIX}{}", Uuid::new_v4().simple());
-    let index = Index::create(&shared.dir.join(&name), dim as usize, hnsw_from)?;
+    let index = Index::create(&shared.dir.join(&name), dim, hnsw_from)?;
     let mut batch = Vec::with_capacity(BATCH);
     let (mut unflushed, mut unoptimized) = (0, 0);
     for point in target.points()? {

@@ -91,7 +91,7 @@ impl Index {
     fn shard(&self) -> Result<&EdgeShard, StoreError> {
         self.shard
             .as_ref()
-            .ok_or_else(|| failed(&self.dir, "it is closed"))
+            .ok_or_else(|| StoreError::index(&self.dir, "it is closed"))
     }
 
     fn update(&self, operation: impl FnOnce() -> UpdateOperation) -> Result<(), StoreError> {
@@ -299,25 +299,18 @@ fn config(dim: usize, hnsw_from: usize) -> EdgeConfig {
         .build()
 }
 
-fn failed(dir: &Path, reason: &str) -> StoreError {
-    StoreError::Index {
-        path: dir.to_owned(),
-        reason: reason.to_owned(),
-    }
-}
-
 /// Runs a call into the shard; a panic in it becomes an error.
 fn guarded<T>(dir: &Path, call: impl FnOnce() -> OperationResult<T>) -> Result<T, StoreError> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(failed(dir, &error.to_string())),
+        Ok(Err(error)) => Err(StoreError::index(dir, error.to_string())),
         Err(panic) => {
             let message = panic
                 .downcast_ref::<String>()
                 .map(String::as_str)
                 .or_else(|| panic.downcast_ref::<&str>().copied())
                 .unwrap_or("it panicked");
-            Err(failed(dir, message))
+            Err(StoreError::index(dir, message))
         }
     }
 }

@@ -165,10 +165,10 @@ impl EdgeStore {
         let path = inner.dir.clone();
         let task = tokio::task::spawn_blocking(move || call(&inner));
         task.await.unwrap_or_else(|error| {
-            Err(StoreError::Index {
-                path,
-                reason: format!("the call did not end: {error}"),
-            })
+            Err(StoreError::index(
+                &path,
+                format!("the call did not end: {error}"),
+            ))
         })
     }
 

@@ -74,7 +74,7 @@ impl Owner {
         };
         let opened = owner.shared.truth.index_mark().and_then(|mark| match mark {
             Some(mark) => owner.open(mark),
-            None => Err(index_error(&owner.shared.dir, "there is none yet")),
+            None => Err(StoreError::index(&owner.shared.dir, "there is none yet")),
         });
         if let Err(reason) = opened {
             tracing::debug!(collection = owner.shared.name, %reason, "search index is built anew");
@@ -86,15 +86,15 @@ impl Owner {
 
     fn open(&mut self, mark: IndexMark) -> Result<(), StoreError> {
         let dir = self.shared.dir.join(&mark.dir);
-        let (dim, hnsw_from) = self.shape();
+        let (dim, hnsw_from) = self.shared.shape();
         let committed = self.shared.truth.committed();
         let changes = committed.changes_after(mark.seq)?;
         let expected = usize::try_from(committed.passage_count()?).unwrap_or(usize::MAX);
         match seal::take(&dir)? {
             Seal::Intact => {}
-            Seal::Broken => return Err(index_error(&dir, "its files have changed")),
+            Seal::Broken => return Err(StoreError::index(&dir, "its files have changed")),
             Seal::Missing if expected < self.shared.options.rebuild_unclean_below => {
-                return Err(index_error(&dir, "it was not closed"));
+                return Err(StoreError::index(&dir, "it was not closed"));
             }
             Seal::Missing => {}
         }
@@ -103,9 +103,9 @@ impl Owner {
         // than that means files went missing.
         let found = index.count()?;
         if found.saturating_add(changes.insert.len()) < expected {
-            return Err(index_error(
+            return Err(StoreError::index(
                 &dir,
-                &format!("it has {found} points of {expected}"),
+                format!("it has {found} points of {expected}"),
             ));
         }
         self.applied = mark.seq;
@@ -118,16 +118,11 @@ impl Owner {
         Ok(())
     }
 
-    fn shape(&self) -> (usize, usize) {
-        let dim = self.shared.truth.spec().dim as usize;
-        (dim, self.shared.options.hnsw_from_points)
-    }
-
     /// Works until told to stop.
     pub(super) fn run(mut self, wakes: &Receiver<Wake>) {
         let mut quiet_since = Instant::now();
         // A former process may have ended before its points got a graph.
-        let mut overdue = self.graph_is_due().unwrap_or(false);
+        let mut overdue = self.points().is_ok_and(|points| self.graph_is_due(points));
         let build_wait = loop {
             let failed = self.shared.progress.borrow().failure.is_some();
             let waiting = self.unflushed > 0 || !self.dead.is_empty();
@@ -186,17 +181,14 @@ impl Owner {
             return;
         }
         if self.build.as_ref().is_some_and(Build::is_finished) {
-            self.guarded("build", |owner| {
-                owner.finish_build()?;
-                owner.flush()
-            });
+            self.guarded("build", Self::take_over);
         } else if self.unflushed >= FLUSH_AFTER {
             self.guarded("flush", |owner| {
                 if owner.build.is_some() {
                     return owner.shared.with_index(Index::shorten_log);
                 }
                 owner.flush()?;
-                owner.start_build()
+                owner.start_build(owner.points()?)
             });
         }
     }
@@ -208,7 +200,7 @@ impl Owner {
         step: impl FnOnce(&mut Self) -> Result<(), StoreError>,
     ) -> bool {
         let done = catch_unwind(AssertUnwindSafe(|| step(self)))
-            .unwrap_or_else(|_| Err(index_error(&self.shared.dir, "it panicked")));
+            .unwrap_or_else(|_| Err(StoreError::index(&self.shared.dir, "it panicked")));
         let failure = done.as_ref().err().map(ToString::to_string);
         if let Some(error) = &failure {
             let collection = self.shared.name.as_str();
@@ -273,42 +265,49 @@ impl Owner {
     /// What is done in quiet moments.
     fn maintain(&mut self) -> Result<(), StoreError> {
         self.catch_up()?;
-        if let Some(build) = &self.build {
-            if build.is_finished() {
-                self.finish_build()?;
-                self.flush()?;
-            }
+        match &self.build {
             // A build looks at all that comes while it goes on; what it leaves waits for more.
-            return Ok(());
+            Some(build) if build.is_finished() => return self.take_over(),
+            Some(_) => return Ok(()),
+            None => self.flush()?,
         }
-        self.flush()?;
-        if self.has_drifted()? {
+        let points = self.points()?;
+        if self.has_drifted(points) {
             return self.start_another();
         }
-        self.start_build()
+        self.start_build(points)
+    }
+
+    /// Number of points in the index; it looks at all of them.
+    fn points(&self) -> Result<usize, StoreError> {
+        self.shared.with_index(Index::count)
     }
 
     /// Whether the weights of terms were computed with another average length than the present one.
-    fn has_drifted(&self) -> Result<bool, StoreError> {
-        let count = self.shared.with_index(Index::count)?;
-        let bound = match count < self.shared.options.hnsw_from_points {
+    fn has_drifted(&self, points: usize) -> bool {
+        let bound = match points < self.shared.options.hnsw_from_points {
             true => LENGTH_DRIFT,
             false => LARGE_LENGTH_DRIFT,
         };
         let now = self.shared.published.load().stats.avg_len();
-        Ok((now - self.mark.avg_len).abs() > bound * self.mark.avg_len.max(1.0))
+        (now - self.mark.avg_len).abs() > bound * self.mark.avg_len.max(1.0)
     }
 
     /// Begins to rewrite segments if that is due.
-    fn start_build(&mut self) -> Result<(), StoreError> {
-        let count = self.shared.with_index(Index::count)?;
-        let dead_share = self.removed_since_optimize as f64 / (count.max(1)) as f64;
+    fn start_build(&mut self, points: usize) -> Result<(), StoreError> {
+        let dead_share = self.removed_since_optimize as f64 / points.max(1) as f64;
         let vacuum = dead_share > VACUUM_SHARE && self.removed_since_optimize >= VACUUM_POINTS;
-        if vacuum || self.graph_is_due()? {
+        if vacuum || self.graph_is_due(points) {
             self.removed_since_optimize = 0;
             self.build = Some(Build::optimize(&self.shared, self.mark.unoptimized)?);
         }
         Ok(())
+    }
+
+    /// Puts what was built to use and makes it durable.
+    fn take_over(&mut self) -> Result<(), StoreError> {
+        self.finish_build()?;
+        self.flush()
     }
 
     /// Waits for the end of what is being built and puts it to use.
@@ -326,10 +325,8 @@ impl Owner {
     }
 
     /// Whether more than a tenth of a large collection is in no graph.
-    fn graph_is_due(&self) -> Result<bool, StoreError> {
-        let count = self.shared.with_index(Index::count)?;
-        Ok(count >= self.shared.options.hnsw_from_points
-            && self.mark.unoptimized > count as u64 / 10)
+    fn graph_is_due(&self, points: usize) -> bool {
+        points >= self.shared.options.hnsw_from_points && self.mark.unoptimized > points as u64 / 10
     }
 
     /// Puts another index, built from the truth, in place of this one.
@@ -408,11 +405,4 @@ fn shard_dirs(collection: &Path) -> Vec<PathBuf> {
         })
         .map(|entry| entry.path())
         .collect()
-}
-
-fn index_error(dir: &Path, reason: &str) -> StoreError {
-    StoreError::Index {
-        path: dir.to_owned(),
-        reason: reason.to_owned(),
-    }
 }

@@ -139,6 +139,14 @@ impl Shared {
         }
     }
 
+    /// Dimension of the vectors, and the number of points from which on an index has a graph.
+    pub(super) fn shape(&self) -> (usize, usize) {
+        (
+            self.truth.spec().dim as usize,
+            self.options.hnsw_from_points,
+        )
+    }
+
     /// Runs `call` with the index.
     pub(super) fn with_index<T>(
         &self,
@@ -147,15 +155,13 @@ impl Shared {
         let guard = self.index.read().unwrap_or_else(PoisonError::into_inner);
         match guard.as_ref() {
             Some(index) => call(index),
-            None => Err(StoreError::Index {
-                path: self.dir.clone(),
-                reason: self
-                    .progress
-                    .borrow()
-                    .failure
-                    .clone()
-                    .unwrap_or("it is not open".into()),
-            }),
+            None => {
+                let failure = self.progress.borrow().failure.clone();
+                Err(StoreError::index(
+                    &self.dir,
+                    failure.unwrap_or("it is not open".into()),
+                ))
+            }
         }
     }
 
