@@ -249,6 +249,7 @@ fn unreadable_files_are_reported_and_the_rest_is_ingested() {
     assert!(said.to_lowercase().contains("pdf"), "{said}");
     let request = GetCollectionRequest {
         collection: COLLECTION.to_owned(),
+        with_stats: false,
     };
     let reply = runtime
         .block_on(CorpusServiceClient::new(channel).get_collection(request))

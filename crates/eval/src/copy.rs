@@ -1,7 +1,7 @@
 //! A collection copied from store to store without encoding anything again.
 
 use moerag_retrieve::PassageFeatures;
-use moerag_store::{DocumentPut, Passage, PassageRecord, PassageStore, StoreError};
+use moerag_store::{DocumentPut, Passage, PassageRecord, PassageStore, ScrollQuery, StoreError};
 
 /// Passages that are copied at a time.
 const PAGE: usize = 256;
@@ -68,7 +68,10 @@ impl<'a> Walk<'a> {
         }
         let page = self
             .store
-            .scroll(self.collection, self.cursor.take(), PAGE, true)
+            .scroll(
+                self.collection,
+                &ScrollQuery::new(self.cursor.take(), PAGE, true),
+            )
             .await?;
         self.cursor = page.next;
         self.ended = self.cursor.is_none();

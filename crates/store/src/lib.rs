@@ -15,6 +15,7 @@ mod passage;
 mod plain;
 mod qdrant;
 mod rank;
+mod share;
 mod spec;
 mod split;
 mod store;
@@ -27,6 +28,9 @@ pub use filter::{Condition, Filter};
 pub use passage::{Passage, PassageRecord, PassageRef, SPLITTER_VERSION, point_id, revision};
 pub use plain::{Block, BlockKind, PlainText, plain_text};
 pub use qdrant::{QdrantOptions, QdrantStore};
+pub use share::{Share, passage_hash};
 pub use spec::{CollectionInfo, CollectionSpec, check_collection_name};
 pub use split::{MAX_TOKENS, split};
-pub use store::{Candidate, CandidateQuery, ContentState, DocumentPut, PassageStore, ScrollPage};
+pub use store::{
+    Candidate, CandidateQuery, ContentState, DocumentPut, PassageStore, ScrollPage, ScrollQuery,
+};

@@ -9,6 +9,7 @@ use moerag_retrieve::{CorpusStats, KeyBlock, LexBlock, PassageFeatures, QueryFea
 use crate::error::StoreError;
 use crate::filter::Filter;
 use crate::passage::{Passage, PassageRecord, PassageRef};
+use crate::share::Share;
 use crate::spec::{CollectionInfo, CollectionSpec};
 
 /// One document to write: all its passages, in order.
@@ -70,6 +71,32 @@ pub struct ContentState {
     pub(crate) committed: u64,
     /// Last change that searches see.
     pub(crate) searchable: u64,
+}
+
+/// The next part of a walk over a collection.
+#[derive(Debug, Clone)]
+pub struct ScrollQuery {
+    /// Cursor of the page before; `None`: from the start.
+    pub after: Option<String>,
+    /// Most passages of the page.
+    pub limit: usize,
+    /// Whether features are wanted.
+    pub with_features: bool,
+    /// The passages of the walk; what is left out costs next to nothing.
+    pub share: Share,
+}
+
+impl ScrollQuery {
+    /// A page of a walk over all passages.
+    #[must_use]
+    pub fn new(after: Option<String>, limit: usize, with_features: bool) -> Self {
+        Self {
+            after,
+            limit,
+            with_features,
+            share: Share::ALL,
+        }
+    }
 }
 
 /// Part of a walk over a collection.
@@ -148,15 +175,10 @@ pub trait PassageStore: Send + Sync {
         refs: &[PassageRef],
     ) -> Result<Vec<Option<Passage>>, StoreError>;
 
-    /// The next at most `limit` passages after cursor `after` (`None`: from the start). The order is
-    /// fixed, so a walk meets every passage that is there throughout exactly once.
-    async fn scroll(
-        &self,
-        collection: &str,
-        after: Option<String>,
-        limit: usize,
-        with_features: bool,
-    ) -> Result<ScrollPage, StoreError>;
+    /// The next passages after a cursor. The order is fixed, so a walk meets every passage of its share
+    /// that is there throughout exactly once. A page may be shorter than its limit, also before the last.
+    async fn scroll(&self, collection: &str, query: &ScrollQuery)
+    -> Result<ScrollPage, StoreError>;
 
     /// All documents as `(document_id, revision)`, sorted.
     async fn documents(&self, collection: &str) -> Result<Vec<(String, String)>, StoreError>;

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use moerag_retrieve::PassageFeatures;
-use moerag_store::{CollectionInfo, Passage, StoreError};
+use moerag_retrieve::{CorpusStats, PassageFeatures};
+use moerag_store::{CollectionInfo, Passage, ScrollQuery, Share, StoreError};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::engine::{Inner, RouterEngine};
@@ -38,6 +38,7 @@ pub struct PassagePager {
     collection: String,
     with_features: bool,
     page_size: usize,
+    share: Share,
     /// The collection when the walk began: the digest reads all documents, so not for every page.
     info: CollectionInfo,
     /// `None` once the last page was read.
@@ -75,6 +76,15 @@ impl RouterEngine {
         let info = self.inner.store.collection(name).await?;
         let source = self.inner.models.take().source_of(name);
         Ok((info, source))
+    }
+
+    /// Statistics of a collection's passages.
+    ///
+    /// # Errors
+    /// It does not exist, or the store fails.
+    pub async fn corpus_stats(&self, name: &str) -> Result<Arc<CorpusStats>, RouterError> {
+        check_name(name)?;
+        Ok(self.inner.store.stats(name).await?)
     }
 
     /// Deletes documents. Returns how many there were, and which ids the collection did not have.
@@ -131,21 +141,31 @@ impl RouterEngine {
         Err(StoreError::UnknownCollection { name }.into())
     }
 
-    /// Begins a walk over the passages of a collection. `page_size` 0 means a good one.
+    /// Begins a walk over a share of the passages of a collection. `page_size` 0 means a good one, `share`
+    /// 0 all.
     ///
     /// # Errors
-    /// An unknown collection, a page that is too large, no free stream.
+    /// An unknown collection, a page that is too large, no share, no free stream.
     pub async fn passages(
         &self,
         collection: &str,
         with_features: bool,
         cursor: Option<String>,
         page_size: u32,
+        share: f64,
     ) -> Result<PassagePager, RouterError> {
         let mut violations = Violations::new();
         validate::collection(collection, &mut violations);
         violations.check(page_size <= MAX_PAGE, "page_size", || {
             format!("is {page_size}, must be 0 to {MAX_PAGE}")
+        });
+        let known = if share == 0.0 {
+            Some(Share::ALL)
+        } else {
+            Share::new(share)
+        };
+        violations.check(known.is_some(), "share", || {
+            format!("is {share}, must be above 0 and at most 1, or 0 for all passages")
         });
         violations.finish()?;
         let info = self.inner.store.collection(collection).await?;
@@ -160,6 +180,7 @@ impl RouterEngine {
             collection: collection.to_owned(),
             with_features,
             page_size: page_size as usize,
+            share: known.unwrap_or(Share::ALL),
             info,
             cursor: Some(cursor),
         })
@@ -176,9 +197,13 @@ impl PassagePager {
             return Ok(None);
         };
         let store = &self.engine.store;
-        let page = store
-            .scroll(&self.collection, cursor, self.page_size, self.with_features)
-            .await?;
+        let query = ScrollQuery {
+            after: cursor,
+            limit: self.page_size,
+            with_features: self.with_features,
+            share: self.share,
+        };
+        let page = store.scroll(&self.collection, &query).await?;
         if page.next.is_none() {
             self.info = store.collection(&self.collection).await?;
         }

@@ -121,10 +121,20 @@ impl CorpusService for Services {
         let context = Context::new("GetCollection", request.metadata());
         context
             .run(async {
-                let name = request.into_inner().collection;
-                let info = self.engine()?.get_collection(&name).await?;
+                let v1::GetCollectionRequest {
+                    collection: name,
+                    with_stats,
+                } = request.into_inner();
+                let engine = self.engine()?;
+                let info = engine.get_collection(&name).await?;
+                let stats = if with_stats {
+                    to_proto::stats(&*engine.corpus_stats(&name).await?)?
+                } else {
+                    Vec::new()
+                };
                 Ok(v1::GetCollectionResponse {
                     collection: Some(to_proto::collection(info)),
+                    stats,
                 })
             })
             .await
@@ -146,6 +156,7 @@ impl CorpusService for Services {
                     request.with_features,
                     cursor,
                     request.page_size,
+                    request.share,
                 )
                 .await?;
             Ok((engine, pager))

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use moerag_model::{HEADS, QUERY_TYPES};
 use moerag_proto::v1;
-use moerag_retrieve::{PassageFeatures, VIEWS};
+use moerag_retrieve::{CorpusStats, PassageFeatures, VIEWS};
 use moerag_store::{CollectionInfo, Passage};
 use prost_types::Timestamp;
 
@@ -156,6 +156,11 @@ pub(super) fn passages_response(
         corpus_digest: page.corpus_digest,
         total_passages: page.total_passages,
     })
+}
+
+pub(super) fn stats(stats: &CorpusStats) -> Result<Vec<u8>, RouterError> {
+    let failed = |error| RouterError::internal("encoding a collection's statistics", error);
+    stats.to_bytes().map_err(failed)
 }
 
 fn passage_features(features: &PassageFeatures) -> Result<v1::PassageFeatures, RouterError> {

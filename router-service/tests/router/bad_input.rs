@@ -126,7 +126,10 @@ async fn what_does_not_exist_is_not_found() {
     );
 
     let name = || "nowhere".to_owned();
-    let get = v1::GetCollectionRequest { collection: name() };
+    let get = v1::GetCollectionRequest {
+        collection: name(),
+        with_stats: true,
+    };
     assert_eq!(
         sandbox.corpus.get_collection(get).await.unwrap_err().code(),
         Code::NotFound

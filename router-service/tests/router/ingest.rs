@@ -50,6 +50,7 @@ async fn documents_are_acknowledged_once_each_and_in_order() {
     assert_eq!(statuses(&again), [(0, "a", Unchanged)]);
     let info = v1::GetCollectionRequest {
         collection: "docs".into(),
+        with_stats: false,
     };
     let info = sandbox
         .corpus

@@ -1,7 +1,8 @@
 //! Asking: what a reply holds and whether it is consistent with itself.
 
 use moerag_proto::v1;
-use moerag_retrieve::{KeyBlock, LexBlock};
+use moerag_retrieve::{CorpusStats, KeyBlock, LexBlock};
+use moerag_store::Share;
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::sandbox::{Sandbox, document, library, question};
@@ -256,6 +257,7 @@ async fn passages_stream_with_features_and_survive_a_restart() {
         with_features: true,
         cursor: String::new(),
         page_size: 2,
+        share: 0.0,
     };
     let mut stream = sandbox
         .corpus
@@ -282,7 +284,7 @@ async fn passages_stream_with_features_and_survive_a_restart() {
     // A walk can be taken up again.
     let rest = v1::StreamPassagesRequest {
         cursor: cursors[0].clone(),
-        ..request
+        ..request.clone()
     };
     let mut stream = sandbox
         .corpus
@@ -292,6 +294,38 @@ async fn passages_stream_with_features_and_survive_a_restart() {
         .into_inner();
     let page = stream.message().await.unwrap().unwrap();
     assert_eq!(page.passages[0].document_id, keys[2].0);
+    // A share of the passages is that of every store, and refused when it is none.
+    let half = v1::StreamPassagesRequest {
+        share: 0.5,
+        page_size: 0,
+        ..request.clone()
+    };
+    let stream = sandbox.corpus.stream_passages(half).await;
+    let page = stream.unwrap().into_inner().message().await.unwrap();
+    let passages = page.unwrap().passages.into_iter();
+    let found: Vec<_> = passages.map(|p| (p.document_id, p.ordinal)).collect();
+    let share = Share::new(0.5).unwrap();
+    keys.retain(|(id, ordinal)| share.has(id, *ordinal));
+    assert_eq!(found, keys);
+    for share in [-0.1, 1.5, f64::NAN] {
+        let request = v1::StreamPassagesRequest {
+            share,
+            ..request.clone()
+        };
+        let refused = sandbox.corpus.stream_passages(request).await.unwrap_err();
+        assert!(refused.message().contains("share"), "{refused}");
+    }
+    // Statistics come when they are asked for.
+    for with_stats in [false, true] {
+        let request = v1::GetCollectionRequest {
+            collection: "docs".into(),
+            with_stats,
+        };
+        let reply = sandbox.corpus.get_collection(request).await.unwrap();
+        let stats = reply.into_inner().stats;
+        let counted = CorpusStats::from_bytes(&stats).map(|stats| stats.n());
+        assert_eq!(counted.ok(), with_stats.then_some(total));
+    }
 
     let dir = sandbox.stop().await;
     let mut sandbox = Sandbox::start_in(dir, |_| {}).await;

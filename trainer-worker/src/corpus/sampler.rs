@@ -2,7 +2,7 @@
 
 use std::collections::BinaryHeap;
 
-use sha2::{Digest, Sha256};
+use moerag_store::passage_hash;
 
 use super::TrainingPassage;
 
@@ -43,10 +43,7 @@ impl Sampler {
     }
 
     pub(crate) fn push(&mut self, passage: TrainingPassage) {
-        let mut hash = Sha256::new();
-        hash.update(passage.ordinal.to_le_bytes());
-        hash.update(passage.document_id.as_bytes());
-        let hash = hash.finalize().into();
+        let hash = passage_hash(&passage.document_id, passage.ordinal);
         if self.kept.len() < self.limit {
             self.kept.push(Entry { hash, passage });
         } else if self.kept.peek().is_some_and(|largest| hash < largest.hash) {

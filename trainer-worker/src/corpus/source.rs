@@ -6,7 +6,7 @@ use std::sync::{Arc, RwLock};
 
 use async_trait::async_trait;
 use moerag_retrieve::CorpusStats;
-use moerag_store::{CollectionInfo, PassageStore};
+use moerag_store::{CollectionInfo, PassageStore, ScrollQuery, Share};
 use tokio_util::sync::CancellationToken;
 
 use super::{CorpusSpec, Sampler, TrainingCorpus, TrainingPassage};
@@ -117,8 +117,9 @@ impl CorpusSource for StoreSource {
             language: info.spec.language,
         };
         let total = info.passages as usize;
-        let clock = StageClock::start(Stage::Snapshot, total, progress);
+        let clock = StageClock::start(Stage::Snapshot, total.min(max_passages), progress);
         let mut sample = Sampler::new(max_passages);
+        let share = Share::of(max_passages, info.passages);
         let (mut cursor, mut read) = (None, 0);
         loop {
             if cancel.is_cancelled() {
@@ -126,7 +127,13 @@ impl CorpusSource for StoreSource {
             }
             let page = self
                 .store
-                .scroll(collection, cursor, PAGE, true)
+                .scroll(
+                    collection,
+                    &ScrollQuery {
+                        share,
+                        ..ScrollQuery::new(cursor, PAGE, true)
+                    },
+                )
                 .await
                 .map_err(|e| Self::failed(&e))?;
             for (passage, features) in page.records {

@@ -7,6 +7,7 @@ use moerag_proto::v1;
 use moerag_proto::v1::corpus_service_client::CorpusServiceClient;
 use moerag_proto::v1::model_service_client::ModelServiceClient;
 use moerag_retrieve::{CorpusStats, PassageFeatures};
+use moerag_store::Share;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
@@ -146,8 +147,8 @@ impl RouterSource {
 
 /// What has been read so far.
 struct Reading {
+    share: Share,
     sample: Sampler,
-    stats: CorpusStats,
     read: usize,
     cursor: String,
     digest: String,
@@ -167,6 +168,7 @@ impl RouterSource {
             with_features: true,
             cursor: reading.cursor.clone(),
             page_size: PAGE,
+            share: reading.share.get(),
         };
         let mut client = self.client.clone();
         let mut pages = client.stream_passages(request).await?.into_inner();
@@ -177,7 +179,6 @@ impl RouterSource {
             reading.digest = page.corpus_digest;
             for message in page.passages {
                 let passage = self.passage(spec, message).map_err(ReadError::Content)?;
-                reading.stats.add(&passage.features);
                 reading.sample.push(passage);
                 reading.read += 1;
             }
@@ -234,6 +235,7 @@ impl CorpusSource for RouterSource {
         let mut client = self.client.clone();
         let request = v1::GetCollectionRequest {
             collection: collection.to_owned(),
+            with_stats: true,
         };
         let reply = client.get_collection(request).await;
         let reply = reply
@@ -241,10 +243,13 @@ impl CorpusSource for RouterSource {
             .into_inner();
         let about = reply.collection.unwrap_or_default();
         let spec = self.spec(&about)?;
-        let clock = StageClock::start(Stage::Snapshot, about.passages as usize, progress);
+        let mut stats = CorpusStats::from_bytes(&reply.stats)
+            .map_err(|error| self.unreadable(format!("statistics of {collection:?}: {error}")))?;
+        let total = about.passages as usize;
+        let clock = StageClock::start(Stage::Snapshot, total.min(max_passages), progress);
         let mut reading = Reading {
+            share: Share::of(max_passages, about.passages),
             sample: Sampler::new(max_passages),
-            stats: CorpusStats::default(),
             read: 0,
             cursor: String::new(),
             digest: String::new(),
@@ -286,13 +291,13 @@ impl CorpusSource for RouterSource {
             }
         }
         let passages = reading.sample.into_passages();
-        let mut stats = reading.stats;
+        // Of the sample, so that the same passages always give the same floats.
         stats.fit_geometry(passages.iter().map(|p| p.features.vector.as_slice()));
         let mut corpus = TrainingCorpus::new(spec, passages, Some(stats));
         if !reading.digest.is_empty() {
             corpus.corpus_digest = reading.digest;
         }
-        corpus.total_passages = reading.read.max(corpus.len());
+        corpus.total_passages = total.max(corpus.len());
         Ok(corpus)
     }
 

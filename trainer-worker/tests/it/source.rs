@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use moerag_proto::v1;
 use moerag_proto::v1::corpus_service_server::{CorpusService, CorpusServiceServer};
+use moerag_store::Share;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +20,10 @@ use crate::support::corpus;
 struct FakeRouter {
     passages: Vec<v1::StoredPassage>,
     about: v1::Collection,
+    stats: Vec<u8>,
     streams: Arc<AtomicUsize>,
+    /// Passages that went over the wire.
+    sent: Arc<AtomicUsize>,
 }
 
 type Pages = tokio_stream::Iter<std::vec::IntoIter<Result<v1::StreamPassagesResponse, Status>>>;
@@ -67,7 +71,14 @@ impl CorpusService for FakeRouter {
             return Err(Status::not_found("no such collection"));
         }
         let collection = Some(self.about.clone());
-        Ok(Response::new(v1::GetCollectionResponse { collection }))
+        let stats = match request.get_ref().with_stats {
+            true => self.stats.clone(),
+            false => Vec::new(),
+        };
+        Ok(Response::new(v1::GetCollectionResponse {
+            collection,
+            stats,
+        }))
     }
 
     async fn stream_passages(
@@ -75,13 +86,18 @@ impl CorpusService for FakeRouter {
         request: Request<v1::StreamPassagesRequest>,
     ) -> Result<Response<Pages>, Status> {
         let from: usize = request.get_ref().cursor.parse().unwrap_or(0);
+        let share = Share::new(request.get_ref().share).unwrap();
         let mut pages = Vec::new();
         let page = 10;
         for start in (from..self.passages.len()).step_by(page) {
             let end = (start + page).min(self.passages.len());
             let last = end == self.passages.len();
+            let chosen = self.passages[start..end].iter();
+            let chosen = chosen.filter(|p| share.has(&p.document_id, p.ordinal));
+            let passages: Vec<_> = chosen.cloned().collect();
+            self.sent.fetch_add(passages.len(), Ordering::SeqCst);
             pages.push(Ok(v1::StreamPassagesResponse {
-                passages: self.passages[start..end].to_vec(),
+                passages,
                 next_cursor: if last { String::new() } else { end.to_string() },
                 corpus_digest: self.about.corpus_digest.clone(),
                 total_passages: self.about.passages,
@@ -131,6 +147,7 @@ async fn serve(change: impl FnOnce(&mut FakeRouter)) -> (RouterSource, Arc<Atomi
     let streams = Arc::new(AtomicUsize::new(0));
     let mut router = FakeRouter {
         passages: stored(&corpus),
+        stats: corpus.stats.to_bytes().unwrap(),
         about: v1::Collection {
             name: "articles".into(),
             passages: corpus.len() as u64,
@@ -142,6 +159,7 @@ async fn serve(change: impl FnOnce(&mut FakeRouter)) -> (RouterSource, Arc<Atomi
             ..v1::Collection::default()
         },
         streams: Arc::clone(&streams),
+        sent: Arc::default(),
     };
     change(&mut router);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -180,11 +198,21 @@ async fn a_broken_stream_goes_on_where_it_stopped() {
 
 #[tokio::test]
 async fn a_large_collection_is_sampled_but_counted_whole() {
-    let (source, _) = serve(|_| {}).await;
-    let read = snapshot(&source, 20).await.unwrap();
-    assert_eq!((read.len(), read.total_passages), (20, corpus().len()));
-    assert_eq!(read.stats.n(), corpus().len() as u64);
-    assert_eq!(snapshot(&source, 20).await.unwrap().texts, read.texts);
+    let mut sent = None;
+    let (source, _) = serve(|router| {
+        router.streams.store(1, Ordering::SeqCst);
+        sent = Some(Arc::clone(&router.sent));
+    })
+    .await;
+    let read = snapshot(&source, 8).await.unwrap();
+    assert_eq!((read.len(), read.total_passages), (8, corpus().len()));
+    assert_eq!(read.stats.digest(), corpus().stats.digest());
+    let sent = sent.unwrap().load(Ordering::SeqCst);
+    assert!(
+        (8..corpus().len()).contains(&sent),
+        "{sent} passages were sent"
+    );
+    assert_eq!(snapshot(&source, 8).await.unwrap().texts, read.texts);
 }
 
 #[tokio::test]
@@ -192,6 +220,10 @@ async fn what_cannot_be_used_is_refused_with_a_reason() {
     let (source, _) = serve(|router| router.about.key_spec = "k9-d1-int4-r0".into()).await;
     let error = snapshot(&source, 100).await.unwrap_err().to_string();
     assert!(error.contains("k9-d1-int4-r0"), "{error}");
+
+    let (source, _) = serve(|router| router.stats.clear()).await;
+    let error = snapshot(&source, 100).await.unwrap_err().to_string();
+    assert!(error.contains("the same build"), "{error}");
 
     let (source, _) = serve(|router| {
         if let Some(features) = &mut router.passages[3].features {

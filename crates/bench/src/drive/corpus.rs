@@ -38,6 +38,7 @@ impl Session {
         let done = self.ingest(&self.args.collection, passages).await?;
         let request = GetCollectionRequest {
             collection: self.args.collection.clone(),
+            with_stats: false,
         };
         let reply = self.corpus().get_collection(request).await;
         let collection = reply

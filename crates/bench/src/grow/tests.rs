@@ -9,7 +9,7 @@ use moerag_retrieve::{
     Analyzer, KeySpec, Language, PassageFeatures, PassageInput, TokenCodec, encoded_text,
     lex::lex_block, sentences,
 };
-use moerag_store::{CollectionSpec, DocumentPut, Passage, PassageRecord};
+use moerag_store::{CollectionSpec, DocumentPut, Passage, PassageRecord, ScrollQuery};
 use ndarray::Array2;
 
 use super::*;
@@ -94,7 +94,8 @@ async fn close(store: Arc<dyn PassageStore>) {
 
 async fn passages(dir: &Path) -> Vec<(Passage, PassageFeatures)> {
     let store = open(dir).await.unwrap();
-    let page = store.scroll("c", None, 10_000, true).await.unwrap();
+    let query = ScrollQuery::new(None, 10_000, true);
+    let page = store.scroll("c", &query).await.unwrap();
     close(store).await;
     let records = page.records.into_iter();
     records

@@ -7,7 +7,9 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use moerag_retrieve::lex::lex_block;
 use moerag_retrieve::{Analyzer, PassageFeatures, TokenCodec};
-use moerag_store::{Document, DocumentPut, Passage, PassageRecord, PassageStore, revision};
+use moerag_store::{
+    Document, DocumentPut, Passage, PassageRecord, PassageStore, ScrollQuery, revision,
+};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -36,7 +38,8 @@ pub(super) async fn copy(
     // A page may end within a document, and a document is written as a whole.
     let mut open: Option<DocumentPut> = None;
     loop {
-        let page = from.scroll(name, cursor, GROUP, true).await?;
+        let query = ScrollQuery::new(cursor, GROUP, true);
+        let page = from.scroll(name, &query).await?;
         let mut whole = Vec::new();
         for (passage, features) in page.records {
             // Missing of a passage that was replaced during the walk.

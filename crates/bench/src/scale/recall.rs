@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use moerag_encoder::{EncodeOptions, Encoder};
 use moerag_retrieve::linalg::dot;
 use moerag_retrieve::{Analyzer, QueryFeatures, ViewConfig};
-use moerag_store::{CandidateQuery, EdgeOptions, EdgeStore, Filter, PassageStore};
+use moerag_store::{CandidateQuery, EdgeOptions, EdgeStore, Filter, PassageStore, ScrollQuery};
 use ndarray::Array2;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -69,7 +69,8 @@ async fn compare_open(
 
     let (mut passages, mut text_bytes, mut cursor) = (0, 0, None);
     loop {
-        let page = store.scroll(collection, cursor, PAGE, true).await?;
+        let query = ScrollQuery::new(cursor, PAGE, true);
+        let page = store.scroll(collection, &query).await?;
         passages += page.records.len() as u64;
         let texts = page
             .records

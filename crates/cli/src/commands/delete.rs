@@ -19,6 +19,7 @@ pub(crate) async fn run(addresses: &Addresses, args: args::Delete, json: bool) -
     if !args.yes {
         let request = GetCollectionRequest {
             collection: name.clone(),
+            with_stats: false,
         };
         let reply = client.get_collection(request).await.map_err(refused)?;
         let known = reply.into_inner().collection.unwrap_or_default();

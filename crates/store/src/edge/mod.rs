@@ -40,7 +40,7 @@ use crate::error::StoreError;
 use crate::passage::{Passage, PassageRef};
 use crate::spec::{CollectionInfo, CollectionSpec, check_collection_name};
 use crate::store::{
-    Candidate, CandidateQuery, ContentState, DocumentPut, PassageStore, ScrollPage,
+    Candidate, CandidateQuery, ContentState, DocumentPut, PassageStore, ScrollPage, ScrollQuery,
 };
 use collection::{Collection, DATABASE_FILE};
 use disk::{DirLock, sync_dir};
@@ -370,15 +370,13 @@ impl PassageStore for EdgeStore {
     async fn scroll(
         &self,
         collection: &str,
-        after: Option<String>,
-        limit: usize,
-        with_features: bool,
+        query: &ScrollQuery,
     ) -> Result<ScrollPage, StoreError> {
-        let name = collection.to_owned();
+        let (name, query) = (collection.to_owned(), query.clone());
         self.on(collection, move |collection| {
             collection.read(|shared| {
                 let snapshot = shared.truth.committed();
-                snapshot.scroll(&name, after.as_deref(), limit, with_features)
+                snapshot.scroll(&name, &query)
             })
         })
         .await

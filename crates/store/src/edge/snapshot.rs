@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::rows::{self, DocumentRow, Part, Point};
 use crate::error::StoreError;
 use crate::passage::{Passage, point_id};
-use crate::store::ScrollPage;
+use crate::store::{ScrollPage, ScrollQuery};
 
 /// A read transaction with its tables open. Holding one keeps its pages from being reused, so the
 /// store holds two at most: the newest, and the newest that the index has caught up with.
@@ -209,11 +209,9 @@ impl Snapshot {
     pub(super) fn scroll(
         &self,
         collection: &str,
-        after: Option<&str>,
-        limit: usize,
-        with_features: bool,
+        query: &ScrollQuery,
     ) -> Result<ScrollPage, StoreError> {
-        let (id, ordinal) = match after.map(parse_cursor).transpose()? {
+        let (id, ordinal) = match query.after.as_deref().map(parse_cursor).transpose()? {
             Some((id, ordinal)) => (id, ordinal.saturating_add(1)),
             None => (String::new(), 0),
         };
@@ -225,14 +223,17 @@ impl Snapshot {
             let document = document.value();
             let first = if document == id { ordinal } else { 0 };
             for ordinal in first..row.passages {
+                if !query.share.has(document, ordinal) {
+                    continue;
+                }
                 let passage = self.passage_of(document, &row, ordinal)?;
-                let features = if with_features {
+                let features = if query.with_features {
                     Some(self.features(collection, &passage)?)
                 } else {
                     None
                 };
                 records.push((passage, features));
-                if records.len() >= limit.max(1) {
+                if records.len() >= query.limit.max(1) {
                     next = Some(cursor(document, ordinal));
                     break 'documents;
                 }

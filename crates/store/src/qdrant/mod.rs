@@ -24,7 +24,7 @@ use crate::edge::snapshot::corpus_digest;
 use crate::error::StoreError;
 use crate::passage::{Passage, PassageRef};
 use crate::spec::{CollectionInfo, CollectionSpec, check_collection_name};
-use crate::store::{Candidate, CandidateQuery, DocumentPut, PassageStore, ScrollPage};
+use crate::store::{Candidate, CandidateQuery, DocumentPut, PassageStore, ScrollPage, ScrollQuery};
 use crate::tags::DOCUMENT_FIELD;
 use handle::Handle;
 use remote::Remote;
@@ -219,13 +219,10 @@ impl PassageStore for QdrantStore {
     async fn scroll(
         &self,
         collection: &str,
-        after: Option<String>,
-        limit: usize,
-        with_features: bool,
+        query: &ScrollQuery,
     ) -> Result<ScrollPage, StoreError> {
         let handle = self.handle(collection).await?;
-        self.walk(&handle, after.as_deref(), limit, with_features)
-            .await
+        self.walk(&handle, query).await
     }
 
     async fn documents(&self, collection: &str) -> Result<Vec<(String, String)>, StoreError> {

@@ -20,7 +20,7 @@ use crate::edge::snapshot::{cursor, parse_cursor};
 use crate::error::StoreError;
 use crate::passage::{Passage, PassageRef, point_id};
 use crate::rank::{by_score, rounded};
-use crate::store::{Candidate, CandidateQuery, ScrollPage};
+use crate::store::{Candidate, CandidateQuery, ScrollPage, ScrollQuery};
 use crate::tags::{Clause, Clauses, DOCUMENT_FIELD, clauses};
 use moerag_retrieve::PassageFeatures;
 
@@ -172,23 +172,29 @@ impl QdrantStore {
     pub(super) async fn walk(
         &self,
         handle: &Handle,
-        after: Option<&str>,
-        limit: usize,
-        with_features: bool,
+        query: &ScrollQuery,
     ) -> Result<ScrollPage, StoreError> {
-        let after = after.map(parse_cursor).transpose()?;
+        let after = query.after.as_deref().map(parse_cursor).transpose()?;
         let from = after
             .as_ref()
             .map(|(id, _)| schema::named_id("document", id));
-        let limit = limit.clamp(1, 2_048);
-        let page_limit = u32::try_from(limit + 1).unwrap_or(u32::MAX);
+        let limit = query.limit.clamp(1, 2_048);
+        // Enough documents for a page, as far as one call gives them.
+        let page_limit = ((limit + 1) as f64 / query.share.get()) as u32;
         let documents = &handle.names.documents;
         let (marks, next_mark) = self
             .remote
             .page(documents, None, from, MARK_FIELDS, &[], page_limit)
             .await?;
-        let mut wanted = Vec::new();
-        let mut ended = true;
+        let mut wanted: Vec<(String, u32, Uuid)> = Vec::new();
+        // Behind all the documents of this page, unless the limit is reached before.
+        let mut next = match marks.last() {
+            Some(point) if next_mark.is_some() => {
+                let last = Mark::parse(&point.payload)?.document_id;
+                Some(cursor(&last, u32::MAX - 1))
+            }
+            _ => None,
+        };
         'documents: for point in &marks {
             let mark = Mark::parse(&point.payload)?;
             if mark.state == MarkState::Deleting {
@@ -199,29 +205,20 @@ impl QdrantStore {
                 _ => 0,
             };
             for ordinal in first..mark.passages {
+                if !query.share.has(&mark.document_id, ordinal) {
+                    continue;
+                }
                 if wanted.len() == limit {
-                    ended = false;
+                    next = wanted.last().map(|(id, ordinal, _)| cursor(id, *ordinal));
                     break 'documents;
                 }
                 let id = point_id(&handle.name, &mark.document_id, &mark.revision, ordinal);
                 wanted.push((mark.document_id.clone(), ordinal, id));
             }
         }
-        ended &= next_mark.is_none();
-        let last = wanted.last().map(|(id, ordinal, _)| cursor(id, *ordinal));
-        // Only documents without passages on this page: go on behind the last of them.
-        let last = match (last, marks.last()) {
-            (None, Some(point)) if !ended => Some(cursor(
-                &Mark::parse(&point.payload)?.document_id,
-                u32::MAX - 1,
-            )),
-            (last, _) => last,
-        };
+        let with_features = query.with_features;
         let records = self.records(handle, &wanted, with_features).await?;
-        Ok(ScrollPage {
-            records,
-            next: last.filter(|_| !ended),
-        })
+        Ok(ScrollPage { records, next })
     }
 
     async fn records(

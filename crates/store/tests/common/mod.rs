@@ -18,7 +18,7 @@ use moerag_retrieve::{
 };
 use moerag_store::{
     CandidateQuery, CollectionSpec, DocumentPut, Filter, Passage, PassageRecord, PassageStore,
-    point_id,
+    ScrollQuery, point_id,
 };
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -289,10 +289,8 @@ pub async fn scroll_all(
     let mut all = Vec::new();
     let mut after = None;
     loop {
-        let page = store
-            .scroll(name, after, limit, with_features)
-            .await
-            .unwrap();
+        let query = ScrollQuery::new(after, limit, with_features);
+        let page = store.scroll(name, &query).await.unwrap();
         assert!(page.records.len() <= limit);
         all.extend(page.records);
         match page.next {

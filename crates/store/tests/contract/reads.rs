@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use moerag_store::{CandidateQuery, Condition, Filter, StoreError};
+use moerag_store::{
+    CandidateQuery, Condition, Filter, PassageStore, ScrollQuery, Share, StoreError,
+};
 
 use crate::common::*;
 use crate::{Store, corpus, ingest};
@@ -37,8 +39,12 @@ pub(crate) async fn scroll_meets_every_passage_once(store: Store, name: &str) {
             );
         }
     }
+    a_share_is_chosen_by_hash_alone(&*store, name, &first.unwrap()).await;
     // A cursor is a place: it holds when documents before and behind it come and go.
-    let page = store.scroll(name, None, 5, false).await.unwrap();
+    let page = store
+        .scroll(name, &ScrollQuery::new(None, 5, false))
+        .await
+        .unwrap();
     let seen: HashSet<_> = page
         .records
         .iter()
@@ -53,7 +59,10 @@ pub(crate) async fn scroll_meets_every_passage_once(store: Store, name: &str) {
     let mut rest = HashSet::new();
     let mut after = page.next;
     while let Some(cursor) = after {
-        let page = store.scroll(name, Some(cursor), 5, false).await.unwrap();
+        let page = store
+            .scroll(name, &ScrollQuery::new(Some(cursor), 5, false))
+            .await
+            .unwrap();
         for (passage, _) in page.records {
             assert!(rest.insert((passage.document_id, passage.ordinal)));
         }
@@ -65,11 +74,41 @@ pub(crate) async fn scroll_meets_every_passage_once(store: Store, name: &str) {
             assert!(seen.contains(&at) != rest.contains(&at), "{at:?}");
         }
     }
-    let wrong = store.scroll(name, Some("no cursor".into()), 5, false).await;
+    let wrong = ScrollQuery::new(Some("no cursor".into()), 5, false);
+    let wrong = store.scroll(name, &wrong).await;
     assert!(
         matches!(wrong, Err(StoreError::InvalidInput { .. })),
         "{wrong:?}"
     );
+}
+
+/// Walks over shares of `places`, all there is in their order.
+async fn a_share_is_chosen_by_hash_alone(
+    store: &dyn PassageStore,
+    name: &str,
+    places: &[(String, u32)],
+) {
+    for share in [0.01, 0.2, 0.6].map(|share| Share::new(share).unwrap()) {
+        for limit in [1, 3, 1_000] {
+            let (mut found, mut after) = (Vec::new(), None);
+            loop {
+                let query = ScrollQuery {
+                    share,
+                    ..ScrollQuery::new(after, limit, false)
+                };
+                let page = store.scroll(name, &query).await.unwrap();
+                assert!(page.records.len() <= limit);
+                let records = page.records.into_iter();
+                found.extend(records.map(|(p, _)| (p.document_id, p.ordinal)));
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+            let expected = places.iter().filter(|(id, n)| share.has(id, *n));
+            assert!(found.iter().eq(expected), "{share:?}, limit {limit}");
+        }
+    }
 }
 
 pub(crate) async fn filters_hold_on_both_lists(store: Store, name: &str) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use moerag_store::{CandidateQuery, Filter, StoreError};
+use moerag_store::{CandidateQuery, Filter, ScrollQuery, StoreError};
 
 use crate::common::*;
 use crate::{Store, corpus, ingest};
@@ -132,7 +132,10 @@ pub(crate) async fn specs_and_names_are_checked(store: Store, name: &str) {
         store.collection(unknown).await.unwrap_err(),
         store.put_documents(unknown, Vec::new()).await.unwrap_err(),
         store.candidates(unknown, &query).await.unwrap_err(),
-        store.scroll(unknown, None, 1, false).await.unwrap_err(),
+        store
+            .scroll(unknown, &ScrollQuery::new(None, 1, false))
+            .await
+            .unwrap_err(),
         store.stats(unknown).await.unwrap_err(),
         store.delete_documents(unknown, &[]).await.unwrap_err(),
     ];
