@@ -122,6 +122,9 @@ pub struct WorkerConfig {
     pub threads: usize,
     /// Versions kept after a publish; 0: all.
     pub keep_versions: usize,
+    /// Bytes of encoded synthetic queries kept for the next training, which makes most of them again; 0
+    /// keeps none. A collection has some 40 MB of them.
+    pub encodings_bytes: u64,
     /// Milliseconds that open calls have to end after a signal.
     pub drain_millis: u64,
     /// How to train.
@@ -180,6 +183,7 @@ impl Default for WorkerConfig {
             checkpoints: CheckpointConfig::default(),
             threads: 0,
             keep_versions: 20,
+            encodings_bytes: 64 << 20,
             drain_millis: 10_000,
             train: TrainConfig::default(),
             retrain: RetrainConfig::default(),

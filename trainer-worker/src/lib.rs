@@ -21,4 +21,6 @@ pub mod worker;
 pub use error::TrainError;
 pub use progress::{NoProgress, Progress, ProgressEvent, Stage};
 pub use server::{Running, start};
-pub use train::{TrainConfig, TrainOutcome, TrainStatus, single_head, train_collection};
+pub use train::{
+    QueryEncoder, TrainConfig, TrainOutcome, TrainStatus, single_head, train_collection,
+};

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::{StoreKind, WorkerConfig};
 use crate::corpus::{CorpusSource, StoreSource};
+use crate::train::QueryEncoder;
 use crate::transport::{self, RouterSource, Trainer};
 use crate::worker::{Jobs, Parts, Worker};
 
@@ -75,7 +76,7 @@ pub async fn start(config: WorkerConfig, shutdown: Shutdown) -> anyhow::Result<R
     let worker = Worker::new(
         Parts {
             source,
-            encoder: Arc::new(encoder),
+            encoder: QueryEncoder::new(Arc::new(encoder), config.encodings_bytes),
             checkpoints,
             pool: CpuPool::new("train", threads)?,
             train: config.train,

@@ -132,6 +132,11 @@ impl Encoder {
         self.network.device
     }
 
+    /// Whether a text's encoding is the same bit for bit in every batch, not only nearly.
+    pub fn is_exact(&self) -> bool {
+        self.network.is_host()
+    }
+
     /// The tokenizer, for counting and for offsets.
     pub fn tokenizer(&self) -> &TextTokenizer {
         &self.network.tokenizer

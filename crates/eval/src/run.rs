@@ -15,7 +15,8 @@ use router_service::{DocumentStatus, RouterEngine};
 use tokio_util::sync::CancellationToken;
 use trainer_worker::corpus::{CorpusSource, StoreSource, TrainingCorpus};
 use trainer_worker::{
-    NoProgress, ProgressEvent, TrainConfig, TrainError, TrainOutcome, train_collection,
+    NoProgress, ProgressEvent, QueryEncoder, TrainConfig, TrainError, TrainOutcome,
+    train_collection,
 };
 
 use crate::ablation::Ablation;
@@ -375,7 +376,9 @@ impl SetRun<'_> {
             true => Ablation::all(),
             false => Vec::new(),
         };
-        let (encoder, corpus) = (Arc::clone(self.deploy.encoder), Arc::clone(corpus));
+        // Each set is trained for once a seed: nothing comes again.
+        let encoder = QueryEncoder::new(Arc::clone(self.deploy.encoder), 0);
+        let corpus = Arc::clone(corpus);
         let (progress, set) = (Arc::clone(self.progress), name.to_owned());
         let train = move || {
             let report = |event: ProgressEvent| {

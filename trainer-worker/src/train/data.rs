@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use moerag_encoder::{EncodeOptions, Encoder};
+use moerag_encoder::EncodeOptions;
 use moerag_model::{CollectionModel, CollectionWeights, DeviceKind, Example};
 use moerag_retrieve::{
     Analyzer, CheapCandidate, CorpusStats, FeaturesRef, GoldMask, LexBlock, LsiBasis, MemIndex,
@@ -20,6 +20,7 @@ use rand::Rng;
 use rayon::prelude::*;
 use tokio_util::sync::CancellationToken;
 
+use super::encoder::QueryEncoder;
 use crate::corpus::TrainingCorpus;
 use crate::error::TrainError;
 use crate::progress::{Progress, Stage, StageClock};
@@ -68,6 +69,8 @@ pub struct TrainingData {
     /// Queries that were made but cannot be used: nothing of the gold was left, or there was no
     /// other candidate.
     pub unusable: usize,
+    /// Texts that an earlier training had encoded.
+    pub known: usize,
 }
 
 impl TrainingData {
@@ -90,7 +93,7 @@ pub(crate) fn is_held_out(corpus: &TrainingCorpus, passage: usize, seed: u64, sh
 /// Inputs of [`build`].
 pub(crate) struct Build<'a> {
     pub(crate) corpus: &'a TrainingCorpus,
-    pub(crate) encoder: &'a Encoder,
+    pub(crate) encoder: &'a QueryEncoder,
     pub(crate) codec: &'a TokenCodec,
     pub(crate) config: &'a ViewConfig,
     pub(crate) seed: u64,
@@ -105,7 +108,7 @@ pub(crate) fn build(
     queries: Vec<SyntheticQuery>,
 ) -> Result<TrainingData, TrainError> {
     let analyzer = Analyzer::new(input.corpus.language);
-    let encoded = encode(input, &analyzer, &queries)?;
+    let (encoded, known) = encode(input, &analyzer, &queries)?;
     let clock = StageClock::start(Stage::Views, queries.len(), input.progress);
     let index = MemIndex::build(&input.corpus.features, &input.corpus.stats);
     // The anchor is the untrained mixture; on the CPU whatever the device, so that a seed means
@@ -146,6 +149,7 @@ pub(crate) fn build(
         view_config: input.config.clone(),
         lsi: lsi.map(Arc::new),
         unusable,
+        known,
     })
 }
 
@@ -169,7 +173,7 @@ fn encode(
     input: &Build<'_>,
     analyzer: &Analyzer,
     queries: &[SyntheticQuery],
-) -> Result<Vec<EncodedQuery>, TrainError> {
+) -> Result<(Vec<EncodedQuery>, usize), TrainError> {
     // Every second query goes to the type classifier without its question words.
     let bare: Vec<usize> = (0..queries.len())
         .filter(|i| {
@@ -183,12 +187,15 @@ fn encode(
     let clock = StageClock::start(Stage::Encode, queries.len() + bare.len(), input.progress);
     let options = EncodeOptions::query();
     let mut encoded = Vec::with_capacity(queries.len());
+    let mut known = 0;
     for chunk in queries.chunks(ENCODE_CHUNK) {
         if input.cancel.is_cancelled() {
             return Err(TrainError::Cancelled);
         }
         let texts: Vec<&str> = chunk.iter().map(|query| query.text.as_str()).collect();
-        for (query, encoding) in chunk.iter().zip(input.encoder.encode(&texts, &options)?) {
+        let (encodings, hits) = input.encoder.encode(&texts, &options)?;
+        known += hits;
+        for (query, encoding) in chunk.iter().zip(encodings) {
             let dim = encoding.vector.len();
             let seq = encoding.token_ids.len();
             let tokens = Array2::from_shape_vec((seq, dim), encoding.states)
@@ -212,12 +219,14 @@ fn encode(
             return Err(TrainError::Cancelled);
         }
         let texts: Vec<&str> = chunk.iter().map(|i| queries[*i].bare.as_str()).collect();
-        for (i, encoding) in chunk.iter().zip(input.encoder.encode(&texts, &options)?) {
+        let (encodings, hits) = input.encoder.encode(&texts, &options)?;
+        known += hits;
+        for (i, encoding) in chunk.iter().zip(encodings) {
             encoded[*i].type_vector = encoding.vector;
         }
         clock.advance(queries.len() + done * ENCODE_CHUNK + chunk.len(), None);
     }
-    Ok(encoded)
+    Ok((encoded, known))
 }
 
 struct Worker<'a> {
@@ -305,7 +314,8 @@ impl Worker<'_> {
         let keys = &self.input.corpus.features[query.passage].keys;
         let text = encoded_text(&passage.title, &passage.text);
         // Without offsets no stem could be hidden: such a query would cheat.
-        let Ok(spans) = self.input.encoder.tokenizer().spans(&text, MAX_TOKENS) else {
+        let tokenizer = self.input.encoder.encoder().tokenizer();
+        let Ok(spans) = tokenizer.spans(&text, MAX_TOKENS) else {
             return Err(NothingLeft);
         };
         let offsets: Vec<(usize, usize)> = spans

@@ -3,12 +3,12 @@
 mod anchor;
 mod baseline;
 mod data;
+mod encoder;
 mod fit;
 mod ship;
 
 use std::collections::BTreeMap;
 
-use moerag_encoder::Encoder;
 use moerag_model::{
     AttendInput, ClassifierConfig, CollectionModel, CollectionWeights, DeviceKind, LossConfig,
     OptimConfig, Warmup, WarmupCase,
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 pub use baseline::{single_head, typed_heads};
 pub(crate) use data::is_held_out;
 pub use data::{TrainingData, TrainingQuery};
+pub use encoder::QueryEncoder;
 pub use fit::Variant;
 pub use ship::{Contest, Live, Verdict, decide};
 
@@ -226,7 +227,7 @@ pub struct TrainOutcome {
 /// failures. A corpus too small to learn from is not an error: the prior comes back with the reason.
 pub fn train_collection(
     corpus: &TrainingCorpus,
-    encoder: &Encoder,
+    encoder: &QueryEncoder,
     config: &TrainConfig,
     progress: &dyn Progress,
     cancel: &CancellationToken,
@@ -237,7 +238,7 @@ pub fn train_collection(
     let codec = TokenCodec::new(&corpus.key_spec);
     let mut queries = generate(
         corpus,
-        encoder,
+        encoder.encoder(),
         &codec,
         config.synthetic_queries,
         config.seed,
@@ -282,6 +283,7 @@ pub fn train_collection(
     metrics.extend(taught);
     metrics.insert("synthetic_queries".into(), data.queries.len() as f64);
     metrics.insert("synthetic_queries_unusable".into(), data.unusable as f64);
+    metrics.insert("texts_encoded_before".into(), data.known as f64);
     metrics.insert("passages".into(), corpus.len() as f64);
     if let Some(fitted) = &fitted {
         metrics.insert("train_loss_first".into(), f64::from(fitted.first_loss));
@@ -327,7 +329,7 @@ fn loosened(trust: &Trust) -> Option<String> {
 /// As [`train_collection`].
 pub fn prepare(
     corpus: &TrainingCorpus,
-    encoder: &Encoder,
+    encoder: &QueryEncoder,
     config: &TrainConfig,
     queries: Vec<SyntheticQuery>,
     progress: &dyn Progress,

@@ -23,7 +23,7 @@ pub use policy::{RetrainConfig, Watched, due};
 
 use crate::corpus::{CollectionSummary, CorpusSource, TrainingCorpus};
 use crate::error::TrainError;
-use crate::train::{TrainConfig, TrainOutcome, train_collection};
+use crate::train::{QueryEncoder, TrainConfig, TrainOutcome, train_collection};
 
 /// What a worker works with.
 #[derive(Clone)]
@@ -31,7 +31,7 @@ pub struct Parts {
     /// Where passages come from.
     pub source: Arc<dyn CorpusSource>,
     /// The encoder of the collections.
-    pub encoder: Arc<Encoder>,
+    pub encoder: QueryEncoder,
     /// Where versions go.
     pub checkpoints: CheckpointStore,
     /// Threads for the training.
@@ -207,7 +207,7 @@ impl Worker {
             corpus = snapshot => corpus?,
             () = job.cancel.cancelled() => return Err(TrainError::Cancelled),
         };
-        check_fit(&corpus, &self.parts.encoder)?;
+        check_fit(&corpus, self.parts.encoder.encoder())?;
         let (corpus, config) = (Arc::new(corpus), Arc::new(config));
         let outcome = {
             let (corpus, config) = (Arc::clone(&corpus), Arc::clone(&config));

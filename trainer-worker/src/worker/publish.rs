@@ -160,7 +160,7 @@ impl Worker {
                 collections,
                 warmup,
                 view_config,
-                embedding_space_id: self.parts.encoder.space().to_string(),
+                embedding_space_id: self.parts.encoder.encoder().space().to_string(),
                 code_version: env!("CARGO_PKG_VERSION").to_owned(),
             })
             .await?;

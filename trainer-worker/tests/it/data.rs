@@ -6,7 +6,7 @@ use trainer_worker::NoProgress;
 use trainer_worker::synth::{Level, SyntheticQuery};
 use trainer_worker::train::{TrainConfig, TrainingData, prepare};
 
-use crate::support::{corpus, encoder};
+use crate::support::{corpus, query_encoder};
 
 fn prepared(queries: Vec<SyntheticQuery>) -> TrainingData {
     let config = TrainConfig {
@@ -16,7 +16,7 @@ fn prepared(queries: Vec<SyntheticQuery>) -> TrainingData {
     let cancel = CancellationToken::new();
     prepare(
         &corpus(),
-        &encoder(),
+        &query_encoder(),
         &config,
         queries,
         &NoProgress,

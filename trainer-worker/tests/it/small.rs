@@ -6,7 +6,7 @@ use moerag_retrieve::Language;
 use tokio_util::sync::CancellationToken;
 use trainer_worker::{NoProgress, TrainConfig, TrainOutcome, TrainStatus, train_collection};
 
-use crate::support::{corpus_of, encoder};
+use crate::support::{corpus_of, query_encoder};
 
 fn outcome(language: Language, passages: &[(&str, &str)]) -> TrainOutcome {
     let passages: Vec<(String, String)> = passages
@@ -21,7 +21,7 @@ fn outcome(language: Language, passages: &[(&str, &str)]) -> TrainOutcome {
     let started = Instant::now();
     let outcome = train_collection(
         &corpus,
-        &encoder(),
+        &query_encoder(),
         &config,
         &NoProgress,
         &CancellationToken::new(),

@@ -9,8 +9,8 @@ use moerag_retrieve::{
     sentence_text, sentences,
 };
 use ndarray::ArrayView2;
-use trainer_worker::TrainConfig;
 use trainer_worker::corpus::{CorpusSpec, TrainingCorpus, TrainingPassage};
+use trainer_worker::{QueryEncoder, TrainConfig};
 
 use crate::text::articles;
 
@@ -26,6 +26,11 @@ pub(crate) fn encoder() -> Arc<Encoder> {
         }
     };
     Arc::clone(ENCODER.get_or_init(load))
+}
+
+/// The same, remembering nothing.
+pub(crate) fn query_encoder() -> QueryEncoder {
+    QueryEncoder::new(encoder(), 0)
 }
 
 /// The articles as a collection.

@@ -12,7 +12,7 @@ use trainer_worker::teach::{DROP_MARGIN, LlmConfig, Teachers, judge};
 use trainer_worker::{NoProgress, TrainConfig, TrainError, TrainOutcome, train_collection};
 
 use crate::stub::{Reply, Stub, nobody, question};
-use crate::support::{corpus, encoder, quick};
+use crate::support::{corpus, encoder, query_encoder, quick};
 use crate::tiny::Tiny;
 
 const QUERIES: usize = 24;
@@ -397,7 +397,7 @@ fn words() -> Vec<String> {
 
 fn train(config: &TrainConfig) -> TrainOutcome {
     let cancel = CancellationToken::new();
-    train_collection(&corpus(), &encoder(), config, &NoProgress, &cancel).unwrap()
+    train_collection(&corpus(), &query_encoder(), config, &NoProgress, &cancel).unwrap()
 }
 
 #[test]

@@ -4,18 +4,21 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use moerag_model::CollectionWeights;
+use moerag_retrieve::Language;
 use tokio_util::sync::CancellationToken;
+use trainer_worker::corpus::TrainingCorpus;
 use trainer_worker::train::live_loss;
 use trainer_worker::{
-    NoProgress, ProgressEvent, Stage, TrainConfig, TrainError, TrainOutcome, TrainStatus,
-    single_head, train_collection,
+    NoProgress, ProgressEvent, QueryEncoder, Stage, TrainConfig, TrainError, TrainOutcome,
+    TrainStatus, single_head, train_collection,
 };
 
-use crate::support::{corpus, encoder, quick};
+use crate::support::{corpus, corpus_of, encoder, query_encoder, quick};
+use crate::text::articles;
 
 fn train(config: &TrainConfig) -> TrainOutcome {
     let cancel = CancellationToken::new();
-    train_collection(&corpus(), &encoder(), config, &NoProgress, &cancel).unwrap()
+    train_collection(&corpus(), &query_encoder(), config, &NoProgress, &cancel).unwrap()
 }
 
 #[test]
@@ -102,7 +105,7 @@ fn stages_come_in_order_with_loss_and_speed() {
         min_queries: 10,
         ..quick()
     };
-    train_collection(&corpus(), &encoder(), &config, &progress, &cancel).unwrap();
+    train_collection(&corpus(), &query_encoder(), &config, &progress, &cancel).unwrap();
     let events = events.into_inner().unwrap();
     let mut stages: Vec<Stage> = events.iter().map(|event| event.stage).collect();
     stages.dedup();
@@ -140,7 +143,7 @@ fn a_cancel_is_heard_within_a_second_in_every_stage() {
                 pulled.lock().unwrap().get_or_insert_with(Instant::now);
             }
         };
-        let outcome = train_collection(&corpus(), &encoder(), &quick(), &progress, &cancel);
+        let outcome = train_collection(&corpus(), &query_encoder(), &quick(), &progress, &cancel);
         assert!(matches!(outcome, Err(TrainError::Cancelled)), "{stage:?}");
         let waited = pulled.lock().unwrap().unwrap().elapsed();
         assert!(waited < Duration::from_secs(1), "{stage:?}: {waited:?}");
@@ -154,9 +157,45 @@ fn settings_that_cannot_work_are_named() {
         ..quick()
     };
     let cancel = CancellationToken::new();
-    let refused = train_collection(&corpus(), &encoder(), &config, &NoProgress, &cancel);
+    let refused = train_collection(&corpus(), &query_encoder(), &config, &NoProgress, &cancel);
     assert_eq!(
         refused.unwrap_err().to_string(),
         "train.prune_to: use 0 (all) or at least 2"
     );
+}
+
+#[test]
+fn what_was_encoded_before_is_not_encoded_again() {
+    let cancel = CancellationToken::new();
+    let config = TrainConfig {
+        synthetic_queries: 600,
+        ..quick()
+    };
+    let train = |corpus: &TrainingCorpus, encoder: &QueryEncoder| {
+        train_collection(corpus, encoder, &config, &NoProgress, &cancel).unwrap()
+    };
+    let known = |outcome: &TrainOutcome| outcome.metrics["texts_encoded_before"];
+    let articles = articles().into_iter();
+    let mut passages: Vec<(String, String)> = articles
+        .map(|article| (article.title, article.sentences.join(" ")))
+        .collect();
+    let last = passages.split_off(passages.len() - 3);
+    let small = corpus_of("articles", Language::English, &passages);
+
+    let memory = QueryEncoder::new(encoder(), 64 << 20);
+    let first = train(&small, &memory);
+    // A text may come twice within one training.
+    assert!(known(&first) < 10.0, "{}", known(&first));
+    let again = train(&small, &memory);
+    assert_eq!(again.digest, first.digest);
+    assert!(known(&again) >= again.data.queries.len() as f64);
+    // A corpus that has grown asks most of it again, and learns what it would learn without a memory.
+    passages.extend(last);
+    let large = corpus_of("articles", Language::English, &passages);
+    let (grown, forgetful) = (train(&large, &memory), train(&large, &query_encoder()));
+    assert_eq!(grown.digest, forgetful.digest);
+    assert_eq!(known(&forgetful), 0.0);
+    let share = known(&grown) / grown.data.queries.len() as f64;
+    assert!(share > 0.5, "{share:.2} of the queries came again");
+    println!("{share:.2}");
 }

@@ -17,7 +17,7 @@ use trainer_worker::corpus::MemorySource;
 use trainer_worker::transport::{self, Trainer};
 use trainer_worker::worker::{Jobs, Parts, RetrainConfig, Worker};
 
-use crate::support::{corpus, encoder, quick};
+use crate::support::{corpus, query_encoder, quick};
 
 struct Sandbox {
     client: TrainerServiceClient<Channel>,
@@ -35,7 +35,7 @@ async fn sandbox(retrain: RetrainConfig) -> Sandbox {
     let worker = Worker::new(
         Parts {
             source: Arc::new(source),
-            encoder: encoder(),
+            encoder: query_encoder(),
             checkpoints: checkpoints.clone(),
             pool: CpuPool::new("test", None).unwrap(),
             train: quick(),
