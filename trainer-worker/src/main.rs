@@ -6,6 +6,9 @@ use clap::Parser;
 use moerag_runtime::{EXIT_USAGE, Shutdown, telemetry};
 use trainer_worker::config::{self, Args};
 
+#[global_allocator] // Gives back what a training took once it has ended (docs/speed.md).
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
