@@ -95,8 +95,9 @@ impl<'p> StageClock<'p> {
         clock
     }
 
-    /// `done` units are behind us.
+    /// `done` units are behind us; more than there were thought to be count as all of them.
     pub(crate) fn advance(&self, done: usize, loss: Option<f32>) {
+        let done = done.min(self.total);
         let elapsed = self.started.elapsed().as_secs_f64();
         let per_second = if elapsed > 0.0 {
             done as f64 / elapsed

@@ -244,11 +244,11 @@ impl Drop for Index {
     }
 }
 
-/// Points that a search of a graph keeps in view for the `wanted` nearest of `points`: ten times as many, and
-/// more in a large graph, where ten times find fewer of them.
+/// Points that a search of a graph keeps in view for the `wanted` nearest of `points`: eight times as many, and
+/// more in a large graph, where eight times find fewer of them.
 fn width(wanted: usize, points: usize) -> usize {
-    let large = (points as f64 / LARGE_GRAPH).sqrt().clamp(1.0, 4.0);
-    ((wanted as f64 * 10.0 * large) as usize).max(256)
+    let large = (points as f64 / LARGE_GRAPH).powf(2.0 / 3.0);
+    ((wanted as f64 * 8.0 * large.clamp(1.0, 5.0)) as usize).max(256)
 }
 
 fn point_struct(entry: &Entry<'_>, space: &ByteSpace, stats: &CorpusStats) -> PointStruct {
