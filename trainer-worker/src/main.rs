@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use clap::Parser;
 use moerag_runtime::{EXIT_USAGE, Shutdown, telemetry};
 use trainer_worker::config::{self, Args};
-
 #[global_allocator] // Gives back what a training took once it has ended (docs/speed.md).
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
