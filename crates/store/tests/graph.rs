@@ -11,6 +11,14 @@ use common::disk::*;
 use common::*;
 use moerag_store::{CandidateQuery, EdgeOptions, EdgeStore, Filter, PassageStore, StoreError};
 
+/// A collection has a graph from so many points on.
+fn graph_from(hnsw_from_points: usize) -> EdgeOptions {
+    EdgeOptions {
+        hnsw_from_points,
+        ..EdgeOptions::default()
+    }
+}
+
 fn has_graph(dir: &Path) -> bool {
     let files = files_below(&index_dirs(dir)[0]);
     files
@@ -32,13 +40,7 @@ async fn wait_for_graph(dir: &Path) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_graph_that_is_overdue_is_built_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let open = |hnsw_from_points| {
-        let options = EdgeOptions {
-            hnsw_from_points,
-            ..EdgeOptions::default()
-        };
-        EdgeStore::open(dir.path(), options).unwrap()
-    };
+    let open = |points| EdgeStore::open(dir.path(), graph_from(points)).unwrap();
     let store = open(1_000_000);
     store.ensure_collection(NAME, &spec()).await.unwrap();
     let all: Vec<_> = (0..800)
@@ -55,10 +57,7 @@ async fn a_graph_that_is_overdue_is_built_after_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_collection_gets_an_hnsw_index() {
     let dir = tempfile::tempdir().unwrap();
-    let options = EdgeOptions {
-        hnsw_from_points: 1_500,
-        ..EdgeOptions::default()
-    };
+    let options = graph_from(1_500);
     let store = EdgeStore::open(dir.path(), options).unwrap();
     store.ensure_collection(NAME, &spec()).await.unwrap();
     let mut model = Model::default();
@@ -127,10 +126,7 @@ async fn write_and_search(store: &EdgeStore, model: &mut Model, i: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collection_is_written_and_searched_while_its_graph_is_built() {
     let dir = tempfile::tempdir().unwrap();
-    let options = EdgeOptions {
-        hnsw_from_points: 20_000,
-        ..EdgeOptions::default()
-    };
+    let options = graph_from(20_000);
     let (store, mut model) = large(dir.path(), &options).await;
     let building = || {
         let below = files_below(&index_dirs(dir.path())[0]);
@@ -162,9 +158,8 @@ async fn a_collection_is_written_and_searched_while_its_graph_is_built() {
 async fn closing_leaves_a_graph_that_takes_long() {
     let dir = tempfile::tempdir().unwrap();
     let options = EdgeOptions {
-        hnsw_from_points: 20_000,
         build_wait: Duration::ZERO,
-        ..EdgeOptions::default()
+        ..graph_from(20_000)
     };
     let (store, mut model) = large(dir.path(), &options).await;
     drop(store);

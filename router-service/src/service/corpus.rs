@@ -36,13 +36,10 @@ pub struct PassagePage {
 pub struct PassagePager {
     engine: Arc<Inner>,
     collection: String,
-    with_features: bool,
-    page_size: usize,
-    share: Share,
+    /// The next page; `None` once the last was read.
+    query: Option<ScrollQuery>,
     /// The collection when the walk began: the digest reads all documents, so not for every page.
     info: CollectionInfo,
-    /// `None` once the last page was read.
-    cursor: Option<Option<String>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -159,11 +156,7 @@ impl RouterEngine {
         violations.check(page_size <= MAX_PAGE, "page_size", || {
             format!("is {page_size}, must be 0 to {MAX_PAGE}")
         });
-        let known = if share == 0.0 {
-            Some(Share::ALL)
-        } else {
-            Share::new(share)
-        };
+        let known = Share::new(if share == 0.0 { 1.0 } else { share });
         violations.check(known.is_some(), "share", || {
             format!("is {share}, must be above 0 and at most 1, or 0 for all passages")
         });
@@ -178,11 +171,11 @@ impl RouterEngine {
             _permit: self.inner.admission.passage_stream()?,
             engine: Arc::clone(&self.inner),
             collection: collection.to_owned(),
-            with_features,
-            page_size: page_size as usize,
-            share: known.unwrap_or(Share::ALL),
+            query: Some(ScrollQuery {
+                share: known.unwrap_or(Share::ALL),
+                ..ScrollQuery::new(cursor, page_size as usize, with_features)
+            }),
             info,
-            cursor: Some(cursor),
         })
     }
 }
@@ -193,21 +186,18 @@ impl PassagePager {
     /// # Errors
     /// The store fails.
     pub async fn next(&mut self) -> Result<Option<PassagePage>, RouterError> {
-        let Some(cursor) = self.cursor.take() else {
+        let Some(query) = self.query.take() else {
             return Ok(None);
         };
         let store = &self.engine.store;
-        let query = ScrollQuery {
-            after: cursor,
-            limit: self.page_size,
-            with_features: self.with_features,
-            share: self.share,
-        };
         let page = store.scroll(&self.collection, &query).await?;
         if page.next.is_none() {
             self.info = store.collection(&self.collection).await?;
         }
-        self.cursor = page.next.clone().map(Some);
+        self.query = page.next.clone().map(|next| ScrollQuery {
+            after: Some(next),
+            ..query
+        });
         Ok(Some(PassagePage {
             records: page.records,
             next: page.next,

@@ -128,7 +128,10 @@ impl CorpusService for Services {
                 let engine = self.engine()?;
                 let info = engine.get_collection(&name).await?;
                 let stats = if with_stats {
-                    to_proto::stats(&*engine.corpus_stats(&name).await?)?
+                    let stats = engine.corpus_stats(&name).await?;
+                    engine
+                        .in_background(move || to_proto::stats(&stats))
+                        .await?
                 } else {
                     Vec::new()
                 };

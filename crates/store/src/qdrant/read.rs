@@ -216,8 +216,7 @@ impl QdrantStore {
                 wanted.push((mark.document_id.clone(), ordinal, id));
             }
         }
-        let with_features = query.with_features;
-        let records = self.records(handle, &wanted, with_features).await?;
+        let records = self.records(handle, &wanted, query.with_features).await?;
         Ok(ScrollPage { records, next })
     }
 
