@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::copy::{self, Walk};
+use crate::copy::{self, walk};
 
 /// Seed of all corruptions.
 const SEED: u64 = 0x636f_7272_7570_7431;
@@ -73,12 +73,13 @@ impl Change {
         collection: &str,
         corruption: Corruption,
     ) -> Result<Change, StoreError> {
-        let mut walk = Walk::new(from, collection);
+        let mut walk = walk(from, collection);
         match corruption {
             Corruption::Dense => {
                 let mut sum: Vec<f64> = Vec::new();
-                while let Some(page) = walk.next().await? {
-                    for (_, features) in page {
+                while let Some(documents) = walk.documents().await? {
+                    for record in documents.into_iter().flat_map(|put| put.records) {
+                        let features = record.features;
                         sum.resize(features.vector.len(), 0.0);
                         for (sum, value) in sum.iter_mut().zip(&features.vector) {
                             *sum += f64::from(*value);
@@ -97,9 +98,9 @@ impl Change {
             }
             Corruption::Lexical => {
                 let mut vocabulary = BTreeSet::new();
-                while let Some(page) = walk.next().await? {
-                    for (_, features) in page {
-                        vocabulary.extend(features.lex.terms);
+                while let Some(documents) = walk.documents().await? {
+                    for record in documents.into_iter().flat_map(|put| put.records) {
+                        vocabulary.extend(record.features.lex.terms);
                     }
                 }
                 let mut terms: Vec<u32> = vocabulary.into_iter().collect();
@@ -193,9 +194,10 @@ mod tests {
     }
 
     async fn all(store: &EdgeStore) -> Vec<(Passage, PassageFeatures)> {
-        let (mut walk, mut all) = (Walk::new(store, "c"), Vec::new());
-        while let Some(page) = walk.next().await.unwrap() {
-            all.extend(page);
+        let (mut walk, mut all) = (walk(store, "c"), Vec::new());
+        while let Some(documents) = walk.documents().await.unwrap() {
+            let records = documents.into_iter().flat_map(|put| put.records);
+            all.extend(records.map(|record| (record.passage, record.features)));
         }
         all
     }

@@ -20,6 +20,7 @@ mod spec;
 mod split;
 mod store;
 mod tags;
+mod walk;
 
 pub use document::{Document, Format};
 pub use edge::{EdgeOptions, EdgeStore};
@@ -34,3 +35,4 @@ pub use split::{MAX_TOKENS, split};
 pub use store::{
     Candidate, CandidateQuery, ContentState, DocumentPut, PassageStore, ScrollPage, ScrollQuery,
 };
+pub use walk::{DocumentWalk, Walk};

@@ -97,6 +97,16 @@ impl ScrollQuery {
             share: Share::ALL,
         }
     }
+
+    /// The page after this one; `None` if it was the last.
+    #[must_use]
+    pub fn following(self, page: &ScrollPage) -> Option<Self> {
+        let after = page.next.clone()?;
+        Some(Self {
+            after: Some(after),
+            ..self
+        })
+    }
 }
 
 /// Part of a walk over a collection.

@@ -194,10 +194,7 @@ impl PassagePager {
         if page.next.is_none() {
             self.info = store.collection(&self.collection).await?;
         }
-        self.query = page.next.clone().map(|next| ScrollQuery {
-            after: Some(next),
-            ..query
-        });
+        self.query = query.following(&page);
         Ok(Some(PassagePage {
             records: page.records,
             next: page.next,

@@ -6,7 +6,7 @@ use std::sync::{Arc, RwLock};
 
 use async_trait::async_trait;
 use moerag_retrieve::CorpusStats;
-use moerag_store::{CollectionInfo, PassageStore, ScrollQuery, Share};
+use moerag_store::{CollectionInfo, PassageStore, ScrollQuery, Share, Walk};
 use tokio_util::sync::CancellationToken;
 
 use super::{CorpusSpec, Sampler, TrainingCorpus, TrainingPassage};
@@ -120,22 +120,15 @@ impl CorpusSource for StoreSource {
         let clock = StageClock::start(Stage::Snapshot, total.min(max_passages), progress);
         let mut sample = Sampler::new(max_passages);
         let share = Share::of(max_passages, info.passages);
-        let (mut cursor, mut read) = (None, 0);
-        loop {
+        let query = ScrollQuery {
+            share,
+            ..ScrollQuery::new(None, PAGE, true)
+        };
+        let (mut walk, mut read) = (Walk::new(&*self.store, collection, query), 0);
+        while let Some(page) = walk.page().await.map_err(|e| Self::failed(&e))? {
             if cancel.is_cancelled() {
                 return Err(TrainError::Cancelled);
             }
-            let page = self
-                .store
-                .scroll(
-                    collection,
-                    &ScrollQuery {
-                        share,
-                        ..ScrollQuery::new(cursor, PAGE, true)
-                    },
-                )
-                .await
-                .map_err(|e| Self::failed(&e))?;
             for (passage, features) in page.records {
                 read += 1;
                 // A passage without features is one that was replaced during the walk.
@@ -151,10 +144,6 @@ impl CorpusSource for StoreSource {
                 });
             }
             clock.advance(read, None);
-            cursor = page.next;
-            if cursor.is_none() {
-                break;
-            }
         }
         let mut corpus = TrainingCorpus::new(
             spec,

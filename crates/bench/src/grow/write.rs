@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use moerag_retrieve::lex::lex_block;
 use moerag_retrieve::{Analyzer, PassageFeatures, TokenCodec};
 use moerag_store::{
-    Document, DocumentPut, Passage, PassageRecord, PassageStore, ScrollQuery, revision,
+    Document, DocumentPut, DocumentWalk, Passage, PassageRecord, PassageStore, revision,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -34,42 +34,15 @@ pub(super) async fn copy(
 ) -> Result<Source> {
     let mut source = Source::new(Arc::clone(&from), name).await?;
     to.ensure_collection(name, source.spec()).await?;
-    let mut cursor = None;
-    // A page may end within a document, and a document is written as a whole.
-    let mut open: Option<DocumentPut> = None;
-    loop {
-        let query = ScrollQuery::new(cursor, GROUP, true);
-        let page = from.scroll(name, &query).await?;
-        let mut whole = Vec::new();
-        for (passage, features) in page.records {
-            // Missing of a passage that was replaced during the walk.
-            let Some(features) = features else { continue };
-            source.add(&passage, &features)?;
-            if open
-                .as_ref()
-                .is_none_or(|put| put.document_id != passage.document_id)
-            {
-                let next = DocumentPut {
-                    document_id: passage.document_id.clone(),
-                    revision: passage.revision.clone(),
-                    records: Vec::new(),
-                };
-                whole.extend(open.replace(next));
-            }
-            if let Some(put) = &mut open {
-                put.records.push(PassageRecord { passage, features });
-            }
+    let mut walk = DocumentWalk::new(&*from, name, GROUP);
+    while let Some(documents) = walk.documents().await? {
+        for record in documents.iter().flat_map(|put| &put.records) {
+            source.add(&record.passage, &record.features)?;
         }
-        cursor = page.next;
-        if cursor.is_none() {
-            whole.extend(open.take());
-        }
-        whole.iter().for_each(|put| sample.offer(put));
-        to.put_documents(name, whole).await?;
-        if cursor.is_none() {
-            return Ok(source);
-        }
+        documents.iter().for_each(|put| sample.offer(put));
+        to.put_documents(name, documents).await?;
     }
+    Ok(source)
 }
 
 /// Makes and writes synthetic passages.

@@ -8,7 +8,9 @@ use anyhow::{Context, Result};
 use moerag_encoder::{EncodeOptions, Encoder};
 use moerag_retrieve::linalg::dot;
 use moerag_retrieve::{Analyzer, QueryFeatures, ViewConfig};
-use moerag_store::{CandidateQuery, EdgeOptions, EdgeStore, Filter, PassageStore, ScrollQuery};
+use moerag_store::{
+    CandidateQuery, EdgeOptions, EdgeStore, Filter, PassageStore, ScrollQuery, Walk,
+};
 use ndarray::Array2;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -67,10 +69,9 @@ async fn compare_open(
         .map(|encoding| Scan::new(encoding.vector, n))
         .collect();
 
-    let (mut passages, mut text_bytes, mut cursor) = (0, 0, None);
-    loop {
-        let query = ScrollQuery::new(cursor, PAGE, true);
-        let page = store.scroll(collection, &query).await?;
+    let (mut passages, mut text_bytes) = (0, 0);
+    let mut walk = Walk::new(store, collection, ScrollQuery::new(None, PAGE, true));
+    while let Some(page) = walk.page().await? {
         passages += page.records.len() as u64;
         let texts = page
             .records
@@ -84,10 +85,6 @@ async fn compare_open(
                 }
             }
         });
-        cursor = page.next;
-        if cursor.is_none() {
-            break;
-        }
     }
 
     let (mut dense, mut union) = (0.0, 0.0);

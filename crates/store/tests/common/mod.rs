@@ -18,7 +18,7 @@ use moerag_retrieve::{
 };
 use moerag_store::{
     CandidateQuery, CollectionSpec, DocumentPut, Filter, Passage, PassageRecord, PassageStore,
-    ScrollQuery, point_id,
+    ScrollQuery, Walk, point_id,
 };
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -287,17 +287,12 @@ pub async fn scroll_all(
     with_features: bool,
 ) -> Vec<(Passage, Option<PassageFeatures>)> {
     let mut all = Vec::new();
-    let mut after = None;
-    loop {
-        let query = ScrollQuery::new(after, limit, with_features);
-        let page = store.scroll(name, &query).await.unwrap();
+    let mut walk = Walk::new(store, name, ScrollQuery::new(None, limit, with_features));
+    while let Some(page) = walk.page().await.unwrap() {
         assert!(page.records.len() <= limit);
         all.extend(page.records);
-        match page.next {
-            Some(next) => after = Some(next),
-            None => return all,
-        }
     }
+    all
 }
 
 /// Compares everything a store says about a collection with the model.

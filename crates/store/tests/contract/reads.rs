@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use moerag_store::{
-    CandidateQuery, Condition, Filter, PassageStore, ScrollQuery, Share, StoreError,
+    CandidateQuery, Condition, DocumentPut, DocumentWalk, Filter, PassageStore, ScrollQuery, Share,
+    StoreError, Walk,
 };
 
 use crate::common::*;
@@ -40,6 +41,7 @@ pub(crate) async fn scroll_meets_every_passage_once(store: Store, name: &str) {
         }
     }
     a_share_is_chosen_by_hash_alone(&*store, name, &first.unwrap()).await;
+    documents_come_whole(&*store, name, &model).await;
     // A cursor is a place: it holds when documents before and behind it come and go.
     let page = store
         .scroll(name, &ScrollQuery::new(None, 5, false))
@@ -82,6 +84,34 @@ pub(crate) async fn scroll_meets_every_passage_once(store: Store, name: &str) {
     );
 }
 
+/// However pages cut them.
+async fn documents_come_whole(store: &dyn PassageStore, name: &str, model: &Model) {
+    let passages = |put: &DocumentPut| {
+        let records = put.records.iter();
+        let passages: Vec<_> = records.map(|record| record.passage.clone()).collect();
+        (put.revision.clone(), passages)
+    };
+    // A document without passages is not met.
+    let filled = model
+        .documents
+        .iter()
+        .filter(|(_, put)| !put.records.is_empty());
+    let expected: BTreeMap<_, _> = filled
+        .map(|(id, put)| (id.clone(), passages(put)))
+        .collect();
+    for page in [1, 3, 1_000] {
+        let (mut found, mut walk) = (BTreeMap::new(), DocumentWalk::new(store, name, page));
+        while let Some(documents) = walk.documents().await.unwrap() {
+            for put in documents {
+                let twice = found.insert(put.document_id.clone(), passages(&put));
+                assert!(twice.is_none(), "{} comes twice", put.document_id);
+            }
+        }
+        assert_eq!(found, expected, "{page} passages at a time");
+        assert!(walk.documents().await.unwrap().is_none());
+    }
+}
+
 /// Walks over shares of `places`, all there is in their order.
 async fn a_share_is_chosen_by_hash_alone(
     store: &dyn PassageStore,
@@ -90,20 +120,15 @@ async fn a_share_is_chosen_by_hash_alone(
 ) {
     for share in [0.01, 0.2, 0.6].map(|share| Share::new(share).unwrap()) {
         for limit in [1, 3, 1_000] {
-            let (mut found, mut after) = (Vec::new(), None);
-            loop {
-                let query = ScrollQuery {
-                    share,
-                    ..ScrollQuery::new(after, limit, false)
-                };
-                let page = store.scroll(name, &query).await.unwrap();
+            let query = ScrollQuery {
+                share,
+                ..ScrollQuery::new(None, limit, false)
+            };
+            let (mut found, mut walk) = (Vec::new(), Walk::new(store, name, query));
+            while let Some(page) = walk.page().await.unwrap() {
                 assert!(page.records.len() <= limit);
                 let records = page.records.into_iter();
                 found.extend(records.map(|(p, _)| (p.document_id, p.ordinal)));
-                after = page.next;
-                if after.is_none() {
-                    break;
-                }
             }
             let expected = places.iter().filter(|(id, n)| share.has(id, *n));
             assert!(found.iter().eq(expected), "{share:?}, limit {limit}");
