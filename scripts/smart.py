@@ -3,15 +3,17 @@
 
   scripts/smart.py DOCUMENTS QUERIES JUDGEMENTS OUT
 
-Reads the SMART format (.I, .T, .W: CACM, CISI, MED, ADI) and that of NPL (a number, a text, a slash). Judgements are
-lines that begin with the numbers of a query and of a document, or NPL's lists; all count 1. A document without a
-text is its title; queries without a text or without a judged document are left out.
+Reads the SMART format (.I, .T, .W: CACM, CISI, MED, ADI), that of NPL (a number, a text, a slash), of TIME (*TEXT,
+*FIND) and of LISA (documents and queries by number; DOCUMENTS is a directory or one of its parts). Judgements are lines
+that begin with the numbers of a query and of a document, or lists of documents as NPL, TIME and LISA have them; all
+count 1. A document without a text is its title; queries without a text or without a judged document are left out.
 """
 
-import json
 import pathlib
 import re
 import sys
+
+import beir
 
 
 def words(text):
@@ -19,7 +21,7 @@ def words(text):
 
 
 def smart(text):
-    """(id, title, text) of each record."""
+    """(id, title, text) of each record, as do the functions below."""
     for record in re.split(r"^\.I\s+", text, flags=re.M)[1:]:
         number, _, body = record.partition("\n")
         parts = re.split(r"^\.([A-Z])[ \t]*$", body, flags=re.M)
@@ -34,46 +36,73 @@ def npl(text):
             yield number.strip(), "", words(body).lower()
 
 
-def records(path):
-    text = pathlib.Path(path).read_text(errors="replace")
-    found = list(smart(text) if re.search(r"^\.I\s", text, re.M) else npl(text))
-    if not found:
-        sys.exit(f"{path}: holds no records, neither `.I 1` nor a number and a text before a slash")
-    return found
+def time(text):
+    """Judgements count the documents in their order; the numbers beside them are others."""
+    for place, record in enumerate(re.split(r"^\*(?:TEXT|FIND)\s+", text, flags=re.M)[1:], 1):
+        _, _, body = record.partition("\n")
+        yield str(place), "", words(body.replace("*STOP", ""))
 
 
-def judgements(path):
-    text = pathlib.Path(path).read_text(errors="replace")
-    if re.search(r"^\s*/\s*$", text, re.M):
-        for query in text.split("/"):
-            numbers = query.split()
-            yield from ((numbers[0], document) for document in numbers[1:])
-    else:
-        for line in filter(str.strip, text.splitlines()):
-            query, document = line.split()[:2]
-            yield str(int(query)), str(int(document))
+def lisa(text):
+    for record in re.split(r"^\*{10,}\s*$|#\s*$", text, flags=re.M):
+        match = re.match(r"\s*(Document\s+)?(\d+)\s*\n(.*)", record, re.S)
+        if match:
+            # A document's title ends with a blank line; a query has none.
+            title, *body = re.split(r"\n\s*\n", match[3].strip(), maxsplit=1) if match[1] else ("", match[3])
+            yield match[2], words(title), words(" ".join(body))
+
+
+def pairs(text):
+    for line in filter(str.strip, text.splitlines()):
+        query, document = line.split()[:2]
+        yield str(int(query)), str(int(document))
+
+
+def lists(rows):
+    """(query, document) of rows that hold a query and its documents."""
+    for query, *documents in filter(None, rows):
+        yield from ((query, document) for document in documents)
+
+
+def counted(text):
+    """A query, the number of its documents, these documents, and so on."""
+    numbers = iter(text.split())
+    for query in numbers:
+        for _ in range(int(next(numbers))):
+            yield query, next(numbers)
+
+
+# What marks a file of documents, how documents and queries are read, and how judgements.
+FORMATS = (
+    (r"^\.I\s", smart, pairs),
+    (r"^\*TEXT\s", time, lambda text: lists(line.split() for line in text.splitlines())),
+    (r"^\s*Document\s+\d", lisa, counted),
+    (r"^\s*/\s*$", npl, lambda text: lists(query.split() for query in text.split("/"))),
+)
+
+
+def read(path):
+    path = pathlib.Path(path)
+    parts = sorted(path.glob("LISA[0-9].[0-9][0-9][0-9]")) if path.is_dir() else [path]
+    try:
+        texts = [part.read_text(errors="replace") for part in parts]
+    except OSError as error:
+        sys.exit(f"{path}: {error.strerror}")
+    return texts or sys.exit(f"{path}: holds no parts, which are called LISA0.001 and so on")
 
 
 def main():
     if len(sys.argv) != 5:
         sys.exit(__doc__.strip())
-    documents, queries = records(sys.argv[1]), records(sys.argv[2])
-    out = pathlib.Path(sys.argv[4])
-    (out / "qrels").mkdir(parents=True, exist_ok=True)
-    corpus = [
-        {"_id": number, "title": title if text else "", "text": text or title}
-        for number, title, text in documents if text or title
-    ]
-    known = {document["_id"] for document in corpus}
-    judged = [pair for pair in dict.fromkeys(judgements(sys.argv[3])) if pair[1] in known]
-    asked = {query for query, _ in judged}
-    asked_for = [{"_id": number, "text": text} for number, _, text in queries if text and number in asked]
-    texts = {query["_id"] for query in asked_for}
-    for name, rows in (("corpus.jsonl", corpus), ("queries.jsonl", asked_for)):
-        (out / name).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    lines = [f"{query}\t{document}\t1\n" for query, document in judged if query in texts]
-    (out / "qrels/test.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(lines))
-    print(f"{out}: {len(corpus)} documents, {len(asked_for)} queries, {len(lines)} judgements")
+    parts = read(sys.argv[1])
+    found = [formats for formats in FORMATS if re.search(formats[0], parts[0], re.M)]
+    if not found:
+        sys.exit(f"{sys.argv[1]}: holds no records (`.I 1`, `*TEXT 1`, `Document 1`, or a number and a text before a slash)")
+    _, records, judgements = found[0]
+    documents = [record for part in parts for record in records(part)]
+    corpus = [(key, title if text else "", text or title) for key, title, text in documents if text or title]
+    queries = [(key, text) for key, _, text in records(read(sys.argv[2])[0])]
+    beir.write(sys.argv[4], corpus, queries, judgements(read(sys.argv[3])[0]))
 
 
 if __name__ == "__main__":
