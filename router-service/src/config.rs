@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use moerag_checkpoint::CheckpointConfig;
 use moerag_encoder::{DeviceKind, Precision};
 use moerag_runtime::config::load;
-use moerag_runtime::{ConfigError, Loaded, Sources, TelemetryConfig};
+use moerag_runtime::{ConfigError, Loaded, Sources, TelemetryConfig, default_data_dir};
+use moerag_store::{StoreConfig, StoreKind};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::Limits;
@@ -61,48 +63,6 @@ pub struct RouterConfig {
     pub log: TelemetryConfig,
 }
 
-/// Where passages are kept.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct StoreConfig {
-    /// Kind of the store.
-    pub kind: StoreKind,
-    /// Address of a Qdrant server's gRPC port.
-    pub url: Option<String>,
-    /// Its key.
-    pub api_key: Option<String>,
-}
-
-/// Kind of a store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StoreKind {
-    /// In this process, under `data_dir`.
-    #[default]
-    Embedded,
-    /// A Qdrant server or cluster.
-    Qdrant,
-}
-
-/// Where models come from.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CheckpointConfig {
-    /// `file:///…`, `s3://…` or a directory; by default `checkpoints` under `data_dir`.
-    pub url: Option<String>,
-    /// Milliseconds between two looks at it.
-    pub poll_interval_millis: u64,
-}
-
-impl Default for CheckpointConfig {
-    fn default() -> Self {
-        Self {
-            url: None,
-            poll_interval_millis: 1000,
-        }
-    }
-}
-
 impl Default for RouterConfig {
     fn default() -> Self {
         Self {
@@ -126,9 +86,10 @@ impl Default for RouterConfig {
 }
 
 impl RouterConfig {
-    /// The directory of all data.
+    /// The directory of all data; empty, where a checked configuration has no use for it.
     pub fn data_dir(&self) -> PathBuf {
-        self.data_dir.clone().unwrap_or_else(default_data_dir)
+        let chosen = self.data_dir.clone();
+        chosen.or_else(default_data_dir).unwrap_or_default()
     }
 
     /// Time between two looks at the checkpoint store.
@@ -196,31 +157,21 @@ fn check(loaded: &Loaded<RouterConfig>) -> Result<(), ConfigError> {
         );
         return Err(loaded.invalid("limits.message_bytes", reason));
     }
-    match (c.store.kind, &c.store.url) {
-        (StoreKind::Qdrant, None) => {
-            Err(loaded.invalid("store.url", "must be set for store.kind = qdrant"))
-        }
-        (StoreKind::Embedded, Some(_)) => {
-            Err(loaded.invalid("store.url", "is only for store.kind = qdrant"))
-        }
-        _ => Ok(()),
+    let needed = c.store.kind == StoreKind::Embedded || c.checkpoints.url.is_none();
+    if needed && c.data_dir().as_os_str().is_empty() {
+        return Err(loaded.invalid(
+            "data_dir",
+            "must be set (--data-dir or MOERAG_DATA_DIR), since HOME is not",
+        ));
+    }
+    match c.store.wrong_url() {
+        Some(reason) => Err(loaded.invalid("store.url", reason)),
+        None => Ok(()),
     }
 }
 
 fn usize_of(n: u64) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
-}
-
-fn default_data_dir() -> PathBuf {
-    let set = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    set("XDG_DATA_HOME")
-        .or_else(|| Some(set("HOME")?.join(".local/share")))
-        .unwrap_or_default()
-        .join("moerag")
 }
 
 #[cfg(test)]

@@ -1,17 +1,15 @@
 //! Brings the engine up: encoder, store, model.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use moerag_checkpoint::CheckpointStore;
 use moerag_encoder::{Encoder, LoadOptions, default_dir};
 use moerag_retrieve::ViewConfig;
 use moerag_runtime::Shutdown;
-use moerag_store::{EdgeOptions, EdgeStore, PassageStore, QdrantOptions, QdrantStore};
+use moerag_store::{EdgeOptions, EdgeStore, PassageStore, StoreKind};
 use tracing::info;
 
-use crate::config::{RouterConfig, StoreKind};
+use crate::config::RouterConfig;
 use crate::model_slot::{ModelSlot, SlotConfig, watch};
 use crate::service::{EngineConfig, EngineSlot, RouterEngine};
 
@@ -31,11 +29,7 @@ pub(crate) async fn start(
     slot.set_waiting_for("it is opening the store");
     let store = open_store(config).await?;
     slot.set_waiting_for("it is loading the model");
-    let address = match &config.checkpoints.url {
-        Some(url) => url.clone(),
-        None => path_text(&config.data_dir().join("checkpoints"))?,
-    };
-    let checkpoints = CheckpointStore::open(&address)?;
+    let checkpoints = config.checkpoints.open(&config.data_dir())?;
     let slot_config = SlotConfig {
         device: config.device,
         space: encoder.space().to_string(),
@@ -84,21 +78,6 @@ async fn open_store(config: &RouterConfig) -> anyhow::Result<Arc<dyn PassageStor
             let opened = tokio::task::spawn_blocking(open).await;
             Ok(Arc::new(opened.context("opening the store")??))
         }
-        StoreKind::Qdrant => {
-            let url = config.store.url.as_deref().unwrap_or_default();
-            let key = config.store.api_key.as_deref();
-            Ok(Arc::new(QdrantStore::connect(
-                url,
-                key,
-                QdrantOptions::default(),
-            )?))
-        }
+        StoreKind::Qdrant => Ok(Arc::new(config.store.connect()?)),
     }
-}
-
-fn path_text(path: &Path) -> anyhow::Result<String> {
-    let text = path
-        .to_str()
-        .with_context(|| format!("{} is not utf-8", path.display()))?;
-    Ok(text.to_owned())
 }

@@ -197,23 +197,28 @@ fn usage_errors_exit_with_64_and_failures_with_1() {
     assert_eq!(code(&["no-such-command"]), 64);
     assert_eq!(code(&["ask", "hello", "--router", "http://127.0.0.1:1"]), 1);
     assert_eq!(code(&["--help"]), 0);
-    let output = Command::new(binary("router-service").unwrap())
-        .args(["--listen", "not-an-address"])
-        .output()
-        .unwrap();
-    assert_eq!(
-        output.status.code(),
-        Some(64),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let output = Command::new(binary("router-service").unwrap())
-        .env("MOERAG_LISTNE", "127.0.0.1:0")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(64), "{said}");
-    assert!(said.contains("MOERAG_LISTNE"), "{said}");
+    for service in ["router-service", "trainer-worker"] {
+        let mut bad_flag = Command::new(binary(service).unwrap());
+        bad_flag.args(["--listen", "not-an-address"]);
+        let mut bad_name = Command::new(binary(service).unwrap());
+        bad_name.env("MOERAG_LISTNE", "127.0.0.1:0");
+        let mut homeless = Command::new(binary(service).unwrap());
+        let no_place = ["HOME", "XDG_DATA_HOME", "MOERAG_DATA_DIR"];
+        no_place.iter().for_each(|name| {
+            homeless.env_remove(name);
+        });
+        let named = [
+            (bad_flag, "`listen`"),
+            (bad_name, "MOERAG_LISTNE"),
+            (homeless, "`data_dir`"),
+        ];
+        for (mut command, name) in named {
+            let output = command.output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(64), "{service}: {said}");
+            assert!(said.contains(name), "{service}: {said}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -7,8 +7,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Parser;
+use moerag_checkpoint::CheckpointConfig;
 use moerag_encoder::{DeviceKind, Precision};
-use moerag_runtime::{ConfigError, Loaded, Sources, TelemetryConfig, config};
+use moerag_runtime::{ConfigError, Loaded, Sources, TelemetryConfig, config, default_data_dir};
+use moerag_store::StoreConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::train::TrainConfig;
@@ -135,40 +137,6 @@ pub struct WorkerConfig {
     pub log: TelemetryConfig,
 }
 
-/// Where passages come from.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct StoreConfig {
-    /// Kind of the router's store: an embedded one is read through the router, which alone may open
-    /// it, a Qdrant server directly.
-    pub kind: StoreKind,
-    /// Address of a Qdrant server's gRPC port.
-    pub url: Option<String>,
-    /// Its key.
-    pub api_key: Option<String>,
-}
-
-/// Kind of a store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StoreKind {
-    /// In the router's process.
-    #[default]
-    Embedded,
-    /// A Qdrant server or cluster.
-    Qdrant,
-}
-
-/// Where versions go.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CheckpointConfig {
-    /// `file:///…`, `s3://…` or a directory; by default `checkpoints` under `data_dir`.
-    pub url: Option<String>,
-    /// Milliseconds between two looks at it: the router's, accepted here for shared files.
-    pub poll_interval_millis: Option<u64>,
-}
-
 impl Default for WorkerConfig {
     fn default() -> Self {
         Self {
@@ -193,13 +161,11 @@ impl Default for WorkerConfig {
 }
 
 impl WorkerConfig {
-    /// Address of the checkpoint store.
+    /// The directory of all data; empty, where a checked configuration has no use for it.
     #[must_use]
-    pub fn checkpoint_url(&self) -> String {
-        self.checkpoints.url.clone().unwrap_or_else(|| {
-            let data = self.data_dir.clone().unwrap_or_else(default_data_dir);
-            data.join("checkpoints").display().to_string()
-        })
+    pub fn data_dir(&self) -> PathBuf {
+        let chosen = self.data_dir.clone();
+        chosen.or_else(default_data_dir).unwrap_or_default()
     }
 }
 
@@ -234,27 +200,16 @@ fn check(loaded: &Loaded<WorkerConfig>) -> Result<(), ConfigError> {
     if c.threads > 1024 {
         return Err(loaded.invalid("threads", "use at most 1024, or 0 for all cores"));
     }
-    match (c.store.kind, &c.store.url) {
-        (StoreKind::Qdrant, None) => {
-            Err(loaded.invalid("store.url", "must be set for store.kind = qdrant"))
-        }
-        (StoreKind::Embedded, Some(_)) => {
-            Err(loaded.invalid("store.url", "is only for store.kind = qdrant"))
-        }
-        _ => Ok(()),
+    if c.checkpoints.url.is_none() && c.data_dir().as_os_str().is_empty() {
+        return Err(loaded.invalid(
+            "data_dir",
+            "must be set (--data-dir or MOERAG_DATA_DIR), since HOME is not",
+        ));
     }
-}
-
-fn default_data_dir() -> PathBuf {
-    let set = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    set("XDG_DATA_HOME")
-        .or_else(|| Some(set("HOME")?.join(".local/share")))
-        .unwrap_or_default()
-        .join("moerag")
+    match c.store.wrong_url() {
+        Some(reason) => Err(loaded.invalid("store.url", reason)),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -275,7 +230,7 @@ mod tests {
         assert_eq!(config.train, TrainConfig::default());
         assert_eq!(config.retrain, RetrainConfig::default());
         assert_eq!(config.listen.to_string(), "127.0.0.1:50052");
-        assert!(config.checkpoint_url().ends_with("moerag/checkpoints"));
+        assert!(config.data_dir().ends_with("moerag"));
     }
 
     #[test]
@@ -298,7 +253,8 @@ mod tests {
             (config.train.synthetic_queries, config.train.optim.epochs),
             (600, 3)
         );
-        assert_eq!(config.checkpoint_url(), "/data/checkpoints");
+        assert_eq!(config.data_dir(), PathBuf::from("/data"));
+        assert_eq!(config.checkpoints.poll_interval_millis, 50);
     }
 
     #[test]

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use moerag_checkpoint::CheckpointStore;
 use moerag_encoder::{Encoder, LoadOptions};
 use moerag_runtime::{CpuPool, Shutdown};
-use moerag_store::{QdrantOptions, QdrantStore};
+use moerag_store::StoreKind;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::config::{StoreKind, WorkerConfig};
+use crate::config::WorkerConfig;
 use crate::corpus::{CorpusSource, StoreSource};
 use crate::train::QueryEncoder;
 use crate::transport::{self, RouterSource, Trainer};
@@ -47,15 +46,10 @@ pub async fn start(config: WorkerConfig, shutdown: Shutdown) -> anyhow::Result<R
     };
     let load = move || Encoder::load_with(&directory, &options);
     let encoder = tokio::task::spawn_blocking(load).await??;
-    let checkpoints = CheckpointStore::open(&config.checkpoint_url())?;
+    let checkpoints = config.checkpoints.open(&config.data_dir())?;
     let source: Arc<dyn CorpusSource> = match config.store.kind {
         StoreKind::Embedded => Arc::new(RouterSource::new(&config.router_url)?),
-        StoreKind::Qdrant => {
-            let url = config.store.url.as_deref().unwrap_or_default();
-            let key = config.store.api_key.as_deref();
-            let store = QdrantStore::connect(url, key, QdrantOptions::default())?;
-            Arc::new(StoreSource::new(Arc::new(store)))
-        }
+        StoreKind::Qdrant => Arc::new(StoreSource::new(Arc::new(config.store.connect()?))),
     };
     let threads = (config.threads > 0).then_some(config.threads);
     let listener = TcpListener::bind(config.listen)

@@ -5,6 +5,7 @@
 //! its neighbours in this crate are the only writers. [`policy::decide`] says when a router loads.
 
 mod admin;
+mod config;
 mod draft;
 mod error;
 mod load;
@@ -17,6 +18,7 @@ mod verify;
 mod version;
 
 pub use admin::GcReport;
+pub use config::CheckpointConfig;
 pub use error::CheckpointError;
 pub use load::LoadedVersion;
 pub use manifest::{

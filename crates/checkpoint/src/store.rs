@@ -107,7 +107,16 @@ impl CheckpointStore {
         if path.is_empty() {
             return Err(bad("it is empty".to_owned()));
         }
-        let root = local::prepare(path.as_ref())?;
+        Self::open_dir(path.as_ref())
+    }
+
+    /// Opens a directory, which is created when it is not there.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError::Io`] when it cannot be made.
+    pub fn open_dir(path: &std::path::Path) -> Result<Self, CheckpointError> {
+        let root = local::prepare(path)?;
         let store = LocalFileSystem::new_with_prefix(&root).map_err(CheckpointError::store(
             format!("opening {}", root.display()),
         ))?;

@@ -3,11 +3,13 @@
 
 pub mod config;
 pub mod cpu_pool;
+pub mod dirs;
 pub mod shutdown;
 pub mod telemetry;
 
 pub use config::{ConfigError, Loaded, Sources};
 pub use cpu_pool::{CpuPool, CpuPoolError};
+pub use dirs::default_data_dir;
 pub use shutdown::Shutdown;
 pub use telemetry::{LogFormat, TelemetryConfig, TelemetryError};
 

@@ -6,6 +6,7 @@
 //! [`QdrantStore`] (a Qdrant server or cluster).
 
 mod check;
+mod config;
 mod document;
 mod edge;
 mod error;
@@ -22,6 +23,7 @@ mod store;
 mod tags;
 mod walk;
 
+pub use config::{StoreConfig, StoreKind};
 pub use document::{Document, Format};
 pub use edge::{EdgeOptions, EdgeStore};
 pub use error::StoreError;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use moerag_checkpoint::CheckpointConfig;
 use moerag_proto::v1;
 use moerag_proto::v1::corpus_service_client::CorpusServiceClient;
 use moerag_proto::v1::ingest_request::Message;
@@ -46,7 +47,7 @@ impl Sandbox {
         let mut config = RouterConfig {
             data_dir: Some(dir.path().to_owned()),
             // Tests reload by hand.
-            checkpoints: router_service::config::CheckpointConfig {
+            checkpoints: CheckpointConfig {
                 poll_interval_millis: 3_600_000,
                 ..Default::default()
             },

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use moerag_runtime::default_data_dir;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Usage;
@@ -31,20 +32,11 @@ pub(super) struct DataDir {
     noted: Cell<bool>,
 }
 
-/// `$XDG_DATA_HOME/moerag`, or `~/.local/share/moerag`.
+/// Where the services keep their data, too, unless they are told.
 pub(super) fn default_path() -> Result<PathBuf> {
-    let set = |name| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    set("XDG_DATA_HOME")
-        .or_else(|| set("HOME").map(|home| home.join(".local").join("share")))
-        .map(|base| base.join("moerag"))
-        .ok_or_else(|| {
-            Usage("no HOME is set; name a directory with --data-dir or MOERAG_DATA_DIR".into())
-                .into()
-        })
+    default_data_dir().ok_or_else(|| {
+        Usage("no HOME is set; name a directory with --data-dir or MOERAG_DATA_DIR".into()).into()
+    })
 }
 
 impl DataDir {
