@@ -36,6 +36,7 @@ pub fn request(collection: &str, weights: CollectionWeights, space: &str) -> Pub
         warmup: Vec::new(),
         view_config: ViewConfig::default(),
         embedding_space_id: space.to_owned(),
+        existing: None,
         code_version: "test".to_owned(),
     }
 }

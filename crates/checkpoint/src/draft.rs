@@ -1,6 +1,6 @@
 //! A version in the making: the new collections over those of the current version.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -47,8 +47,10 @@ impl Draft {
                 if request.collections.contains_key(&name) {
                     continue;
                 }
+                let exists = |names: &BTreeSet<String>| names.contains(&name);
+                let wanted = fits && request.existing.as_ref().is_none_or(exists);
                 match base.manifest.collections.remove(&name) {
-                    Some(entry) if fits => {
+                    Some(entry) if wanted => {
                         draft.snapshot.collections.insert(name.clone(), weights);
                         if let Some(basis) = base.snapshot.lsi.remove(&name) {
                             draft.snapshot.lsi.insert(name.clone(), basis);

@@ -1,7 +1,7 @@
 //! The only writer of a checkpoint store: publish (DESIGN.md section 6, "Checkpoint store";
 //! invariant 5). Moving `CURRENT.json` by hand and garbage collection are in `admin.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use moerag_model::{CollectionWeights, LsiBasis, ViewConfig, WarmupCase};
@@ -43,11 +43,15 @@ pub struct CollectionUpdate {
     pub seed: u64,
 }
 
-/// What to publish. Collections that are not in it keep the weights of the current version.
+/// What to publish. Collections that are not in it keep the weights of the current version while they
+/// exist.
 #[derive(Clone, Debug)]
 pub struct PublishRequest {
     /// Newly trained collections by name; at least one.
     pub collections: BTreeMap<String, CollectionUpdate>,
+    /// The collections that exist; the weights of others are left out. `None` where that is not known:
+    /// all are kept.
+    pub existing: Option<BTreeSet<String>>,
     /// Warm-up queries for these collections.
     pub warmup: Vec<WarmupCase>,
     /// Candidates, pruning, views and KeySpec of the training.
@@ -69,8 +73,8 @@ pub struct PublishOutcome {
     pub current: Current,
     /// Collections whose weights came along from the version before.
     pub carried: Vec<String>,
-    /// Collections left out because they were trained with another encoder or view
-    /// configuration; they are served by the prior until they are trained again.
+    /// Collections left out because they do not exist any more, or because they were trained with
+    /// another encoder or view configuration; the prior serves these until they are trained again.
     pub dropped: Vec<String>,
 }
 

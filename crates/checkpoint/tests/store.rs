@@ -107,12 +107,31 @@ async fn other_collections_come_along() {
             "one case each, the old one of `a` is gone"
         );
 
+        let outcome = store.publish(PublishRequest {
+            existing: Some(["a", "c"].map(String::from).into()),
+            ..request(&[("c", 6)])
+        });
+        let outcome = outcome.await.unwrap();
+        assert_eq!(
+            (outcome.carried, outcome.dropped),
+            (vec!["a".to_owned()], vec!["b".to_owned()])
+        );
+        let loaded = store.load(4).await.unwrap();
+        assert!(!loaded.snapshot.collections.contains_key("b"), "{kind}");
+        assert!(
+            loaded
+                .warmup
+                .cases
+                .iter()
+                .all(|case| case.collection != "b")
+        );
+
         let mut elsewhere = request(&[("a", 4)]);
         elsewhere.embedding_space_id = "another".to_owned();
         let outcome = store.publish(elsewhere).await.unwrap();
         assert_eq!(
             outcome.dropped,
-            ["b"],
+            ["c"],
             "weights of another space do not come along"
         );
         let other_views = PublishRequest {

@@ -110,6 +110,7 @@ impl Deploy<'_> {
             warmup,
             view_config: outcome.view_config.clone(),
             embedding_space_id: self.encoder.space().to_string(),
+            existing: None,
             code_version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         engine.models().store()?.publish(request).await?;

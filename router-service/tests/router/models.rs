@@ -34,6 +34,7 @@ fn request(favoured: usize, status: CollectionStatus, space: &str) -> PublishReq
         warmup: Vec::new(),
         view_config: ViewConfig::default(),
         embedding_space_id: space.to_owned(),
+        existing: None,
         code_version: "test".into(),
     }
 }

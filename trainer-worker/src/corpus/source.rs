@@ -171,6 +171,14 @@ impl MemorySource {
             .insert(corpus.collection.clone(), Arc::new(corpus));
     }
 
+    /// Removes a collection.
+    pub fn remove(&self, name: &str) {
+        self.collections
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .remove(name);
+    }
+
     fn get(&self, name: &str) -> Option<Arc<TrainingCorpus>> {
         self.collections
             .read()

@@ -1,6 +1,6 @@
 //! From a training's outcome to a version, or to the reason for none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use moerag_checkpoint::{CollectionStatus, CollectionUpdate, LoadedVersion, PublishRequest};
@@ -158,6 +158,7 @@ impl Worker {
             .checkpoints
             .publish(PublishRequest {
                 collections,
+                existing: self.existing().await,
                 warmup,
                 view_config,
                 embedding_space_id: self.parts.encoder.encoder().space().to_string(),
@@ -183,6 +184,17 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// The collections that exist. One that was deleted takes its weights out of the next version.
+    async fn existing(&self) -> Option<BTreeSet<String>> {
+        match self.parts.source.collections().await {
+            Ok(all) => Some(all.into_iter().map(|found| found.name).collect()),
+            Err(error) => {
+                tracing::warn!(%error, "weights of deleted collections stay until the next version");
+                None
+            }
+        }
     }
 }
 

@@ -22,19 +22,20 @@ use crate::support::{corpus, query_encoder, quick};
 struct Sandbox {
     client: TrainerServiceClient<Channel>,
     channel: Channel,
+    source: Arc<MemorySource>,
     checkpoints: CheckpointStore,
     jobs: Jobs,
     shutdown: CancellationToken,
 }
 
 async fn sandbox(retrain: RetrainConfig) -> Sandbox {
-    let source = MemorySource::default();
+    let source = Arc::new(MemorySource::default());
     source.put((*corpus()).clone());
     let checkpoints = CheckpointStore::in_memory();
     let jobs = Jobs::default();
     let worker = Worker::new(
         Parts {
-            source: Arc::new(source),
+            source: Arc::clone(&source) as Arc<_>,
             encoder: query_encoder(),
             checkpoints: checkpoints.clone(),
             pool: CpuPool::new("test", None).unwrap(),
@@ -59,6 +60,7 @@ async fn sandbox(retrain: RetrainConfig) -> Sandbox {
     Sandbox {
         client,
         channel,
+        source,
         checkpoints,
         jobs,
         shutdown,
@@ -176,6 +178,31 @@ async fn a_job_trains_publishes_and_refuses_to_publish_the_same_again() {
             .unwrap()
             .version,
         1
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_weights_of_a_deleted_collection_are_not_published_again() {
+    let mut sandbox = sandbox(manual()).await;
+    let request = v1::StartTrainingRequest {
+        synthetic_queries: Some(300),
+        ..Default::default()
+    };
+    let mut versions = Vec::new();
+    for (new, deleted) in [("kept", "articles"), ("gone", ""), ("last", "gone")] {
+        let mut named = (*corpus()).clone();
+        named.collection = new.to_owned();
+        sandbox.source.put(named);
+        sandbox.source.remove(deleted);
+        let job = sandbox.start(request.clone()).await;
+        let last = sandbox.follow(&job.id).await.pop().unwrap();
+        let version = last.published_version.expect("nothing was published");
+        let manifest = sandbox.checkpoints.load(version).await.unwrap().manifest;
+        versions.push(manifest.collections.into_keys().collect::<Vec<_>>());
+    }
+    assert_eq!(
+        versions,
+        [vec!["kept"], vec!["gone", "kept"], vec!["kept", "last"]]
     );
 }
 

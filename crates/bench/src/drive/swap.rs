@@ -191,6 +191,7 @@ impl Session {
             warmup: Vec::new(),
             view_config: ViewConfig::default(),
             embedding_space_id: space.embedding_space_id,
+            existing: None,
             code_version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let outcome = CheckpointStore::open(address)?.publish(request).await?;

@@ -53,6 +53,7 @@ pub(crate) fn request(collections: &[(&str, u64)]) -> PublishRequest {
         warmup: Vec::new(),
         view_config: ViewConfig::default(),
         embedding_space_id: SPACE.to_owned(),
+        existing: None,
         code_version: "0.1.0-test".to_owned(),
     };
     for (name, seed) in collections {
