@@ -83,9 +83,13 @@ impl Drop for Progress {
     }
 }
 
+/// Pieces of work that have to be done before the next ones can be foretold: a few documents may be of
+/// any length.
+const ENOUGH: u64 = 10;
+
 /// `ETA 12 s`, or nothing while it cannot be known.
 pub(crate) fn eta(started: Instant, done: u64, total: u64) -> String {
-    if done == 0 || total <= done {
+    if done < ENOUGH || total <= done {
         return String::new();
     }
     let left = started.elapsed().as_secs_f64() / done as f64 * (total - done) as f64;
@@ -97,4 +101,19 @@ fn style() -> ProgressStyle {
     ProgressStyle::with_template("{bar:30.cyan/dim} {pos}/{len}  {msg}")
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("█▉▊▋▌▍▎▏ ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_is_foretold_once_enough_is_done() {
+        let Some(started) = Instant::now().checked_sub(std::time::Duration::from_secs(20)) else {
+            return;
+        };
+        assert_eq!(eta(started, 9, 100), "");
+        assert!(eta(started, 10, 100).starts_with("ETA "));
+        assert_eq!(eta(started, 100, 100), "");
+    }
 }
