@@ -40,21 +40,29 @@ def finish(panel, title, found):
 
 
 def bars(panel, systems, field, title, unit, whisker=None, within=None):
-    """Horizontal bars, the first system on top, with their values at the right."""
+    """Horizontal bars, or points where they are too different, the first system on top, with their values at the right."""
     rows = [(key, figures) for key, figures in reversed(systems.items()) if field in figures]
     finish(panel, title, rows)
     if not rows:
         return
     names, values = [LABELS[key] for key, _ in rows], [figures[field] for _, figures in rows]
     ends = [figures[whisker or field] for _, figures in rows]
-    panel.barh(names, values, HEIGHT, color=[COLOURS[key] for key, _ in rows])
+    logarithmic = max(values) > LOGARITHMIC * min(values)
+    colours = [COLOURS[key] for key, _ in rows]
+    if logarithmic:
+        # A bar would have to begin somewhere.
+        panel.scatter(values, names, s=120, color=colours, zorder=3)
+        panel.grid(axis="x", alpha=0.3)
+        panel.set_ylim(-0.5, len(rows) - 0.5)
+    else:
+        panel.barh(names, values, HEIGHT, color=colours)
     panel.set_xlabel(unit)
     if whisker:
         lengths = [end - value for end, value in zip(ends, values)]
         panel.errorbar(values, names, xerr=[[0] * len(rows), lengths], fmt="none", color="black", capsize=4)
     if within:
         panel.barh(names, [figures[within] for _, figures in rows], HEIGHT, color="black", alpha=0.35)
-    if max(values) > LOGARITHMIC * min(values):
+    if logarithmic:
         panel.set_xscale("log")
         panel.set_xlabel(f"{unit}, logarithmic")
         panel.set_xlim(min(values) / 2, max(ends) * 6)
@@ -63,7 +71,7 @@ def bars(panel, systems, field, title, unit, whisker=None, within=None):
         panel.set_xlim(0, max(ends) * 1.25)
     for name, value, end in zip(names, values, ends):
         text = f"{number(value)} | {number(end)}" if whisker else number(value)
-        panel.annotate(text, (end, name), xytext=(7, 0), textcoords="offset points", va="center", fontsize=9)
+        panel.annotate(text, (end, name), xytext=(10, 0), textcoords="offset points", va="center", fontsize=9)
 
 
 def throughput(panel, systems):
