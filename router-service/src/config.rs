@@ -7,7 +7,7 @@ use std::time::Duration;
 use moerag_checkpoint::CheckpointConfig;
 use moerag_encoder::{DeviceKind, Precision};
 use moerag_runtime::config::load;
-use moerag_runtime::{ConfigError, Loaded, Sources, TelemetryConfig, default_data_dir};
+use moerag_runtime::{ConfigError, Loaded, Sources, TelemetryConfig, data_dir};
 use moerag_store::{StoreConfig, StoreKind};
 use serde::{Deserialize, Serialize};
 
@@ -88,8 +88,7 @@ impl Default for RouterConfig {
 impl RouterConfig {
     /// The directory of all data; empty, where a checked configuration has no use for it.
     pub fn data_dir(&self) -> PathBuf {
-        let chosen = self.data_dir.clone();
-        chosen.or_else(default_data_dir).unwrap_or_default()
+        data_dir(self.data_dir.as_deref())
     }
 
     /// Time between two looks at the checkpoint store.
@@ -157,17 +156,11 @@ fn check(loaded: &Loaded<RouterConfig>) -> Result<(), ConfigError> {
         );
         return Err(loaded.invalid("limits.message_bytes", reason));
     }
-    let needed = c.store.kind == StoreKind::Embedded || c.checkpoints.url.is_none();
-    if needed && c.data_dir().as_os_str().is_empty() {
-        return Err(loaded.invalid(
-            "data_dir",
-            "must be set (--data-dir or MOERAG_DATA_DIR), since HOME is not",
-        ));
+    if c.store.kind == StoreKind::Embedded || c.checkpoints.url.is_none() {
+        loaded.need_data_dir(&c.data_dir())?;
     }
-    match c.store.wrong_url() {
-        Some(reason) => Err(loaded.invalid("store.url", reason)),
-        None => Ok(()),
-    }
+    let wrong_url = c.store.wrong_url();
+    wrong_url.map_or(Ok(()), |reason| Err(loaded.invalid("store.url", reason)))
 }
 
 fn usize_of(n: u64) -> usize {

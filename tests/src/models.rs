@@ -1,6 +1,6 @@
 //! Checkpoints for the tests: the prior with its gate moved, published into a sandbox.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use moerag_checkpoint::{CheckpointStore, CollectionStatus, CollectionUpdate, PublishRequest};
@@ -36,7 +36,7 @@ pub fn request(collection: &str, weights: CollectionWeights, space: &str) -> Pub
         warmup: Vec::new(),
         view_config: ViewConfig::default(),
         embedding_space_id: space.to_owned(),
-        existing: None,
+        deleted: BTreeSet::new(),
         code_version: "test".to_owned(),
     }
 }

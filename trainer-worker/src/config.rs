@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use moerag_checkpoint::CheckpointConfig;
 use moerag_encoder::{DeviceKind, Precision};
-use moerag_runtime::{ConfigError, Loaded, Sources, TelemetryConfig, config, default_data_dir};
+use moerag_runtime::{ConfigError, Loaded, Sources, TelemetryConfig, config, data_dir};
 use moerag_store::StoreConfig;
 use serde::{Deserialize, Serialize};
 
@@ -164,8 +164,7 @@ impl WorkerConfig {
     /// The directory of all data; empty, where a checked configuration has no use for it.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
-        let chosen = self.data_dir.clone();
-        chosen.or_else(default_data_dir).unwrap_or_default()
+        data_dir(self.data_dir.as_deref())
     }
 }
 
@@ -200,16 +199,11 @@ fn check(loaded: &Loaded<WorkerConfig>) -> Result<(), ConfigError> {
     if c.threads > 1024 {
         return Err(loaded.invalid("threads", "use at most 1024, or 0 for all cores"));
     }
-    if c.checkpoints.url.is_none() && c.data_dir().as_os_str().is_empty() {
-        return Err(loaded.invalid(
-            "data_dir",
-            "must be set (--data-dir or MOERAG_DATA_DIR), since HOME is not",
-        ));
+    if c.checkpoints.url.is_none() {
+        loaded.need_data_dir(&c.data_dir())?;
     }
-    match c.store.wrong_url() {
-        Some(reason) => Err(loaded.invalid("store.url", reason)),
-        None => Ok(()),
-    }
+    let wrong_url = c.store.wrong_url();
+    wrong_url.map_or(Ok(()), |reason| Err(loaded.invalid("store.url", reason)))
 }
 
 #[cfg(test)]

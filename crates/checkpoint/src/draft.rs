@@ -1,6 +1,6 @@
 //! A version in the making: the new collections over those of the current version.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -47,8 +47,7 @@ impl Draft {
                 if request.collections.contains_key(&name) {
                     continue;
                 }
-                let exists = |names: &BTreeSet<String>| names.contains(&name);
-                let wanted = fits && request.existing.as_ref().is_none_or(exists);
+                let wanted = fits && !request.deleted.contains(&name);
                 match base.manifest.collections.remove(&name) {
                     Some(entry) if wanted => {
                         draft.snapshot.collections.insert(name.clone(), weights);

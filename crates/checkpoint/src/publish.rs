@@ -43,15 +43,13 @@ pub struct CollectionUpdate {
     pub seed: u64,
 }
 
-/// What to publish. Collections that are not in it keep the weights of the current version while they
-/// exist.
+/// What to publish. Collections that are not in it keep the weights of the current version.
 #[derive(Clone, Debug)]
 pub struct PublishRequest {
     /// Newly trained collections by name; at least one.
     pub collections: BTreeMap<String, CollectionUpdate>,
-    /// The collections that exist; the weights of others are left out. `None` where that is not known:
-    /// all are kept.
-    pub existing: Option<BTreeSet<String>>,
+    /// Collections that do not exist any more, whose weights are left out.
+    pub deleted: BTreeSet<String>,
     /// Warm-up queries for these collections.
     pub warmup: Vec<WarmupCase>,
     /// Candidates, pruning, views and KeySpec of the training.
@@ -73,7 +71,7 @@ pub struct PublishOutcome {
     pub current: Current,
     /// Collections whose weights came along from the version before.
     pub carried: Vec<String>,
-    /// Collections left out because they do not exist any more, or because they were trained with
+    /// Collections left out because they were deleted, or because they were trained with
     /// another encoder or view configuration; the prior serves these until they are trained again.
     pub dropped: Vec<String>,
 }

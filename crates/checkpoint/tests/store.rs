@@ -108,7 +108,7 @@ async fn other_collections_come_along() {
         );
 
         let outcome = store.publish(PublishRequest {
-            existing: Some(["a", "c"].map(String::from).into()),
+            deleted: ["b".to_owned()].into(),
             ..request(&[("c", 6)])
         });
         let outcome = outcome.await.unwrap();

@@ -1,7 +1,7 @@
 //! A router and what it serves, made as in production: a store, a checkpoint store, versions that are
 //! published and loaded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -110,7 +110,7 @@ impl Deploy<'_> {
             warmup,
             view_config: outcome.view_config.clone(),
             embedding_space_id: self.encoder.space().to_string(),
-            existing: None,
+            deleted: BTreeSet::new(),
             code_version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         engine.models().store()?.publish(request).await?;

@@ -9,7 +9,7 @@ pub mod telemetry;
 
 pub use config::{ConfigError, Loaded, Sources};
 pub use cpu_pool::{CpuPool, CpuPoolError};
-pub use dirs::default_data_dir;
+pub use dirs::{data_dir, default_data_dir};
 pub use shutdown::Shutdown;
 pub use telemetry::{LogFormat, TelemetryConfig, TelemetryError};
 

@@ -1,6 +1,6 @@
 //! Versions: hot-loading, refusing, pinning, rolling back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use moerag_checkpoint::{CheckpointStore, CollectionStatus, CollectionUpdate, PublishRequest};
 use moerag_model::{CollectionWeights, names};
@@ -34,7 +34,7 @@ fn request(favoured: usize, status: CollectionStatus, space: &str) -> PublishReq
         warmup: Vec::new(),
         view_config: ViewConfig::default(),
         embedding_space_id: space.to_owned(),
-        existing: None,
+        deleted: BTreeSet::new(),
         code_version: "test".into(),
     }
 }

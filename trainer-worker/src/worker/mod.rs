@@ -157,7 +157,12 @@ impl Worker {
             }
         }
         if !prepared.is_empty() {
-            self.publish(job, prepared, &mut finished).await?;
+            let trained = live
+                .iter()
+                .flat_map(|live| live.manifest.collections.keys());
+            let exists = |name: &String| known.iter().any(|summary| summary.name == *name);
+            let deleted = trained.filter(|name| !exists(name)).cloned().collect();
+            self.publish(job, prepared, deleted, &mut finished).await?;
         }
         Ok(finished)
     }

@@ -124,6 +124,7 @@ impl Worker {
         &self,
         job: &RunningJob,
         mut prepared: BTreeMap<String, Prepared>,
+        deleted: BTreeSet<String>,
         finished: &mut Finished,
     ) -> Result<(), TrainError> {
         if job.cancel.is_cancelled() {
@@ -158,7 +159,7 @@ impl Worker {
             .checkpoints
             .publish(PublishRequest {
                 collections,
-                existing: self.existing().await,
+                deleted,
                 warmup,
                 view_config,
                 embedding_space_id: self.parts.encoder.encoder().space().to_string(),
@@ -184,17 +185,6 @@ impl Worker {
             }
         }
         Ok(())
-    }
-
-    /// The collections that exist. One that was deleted takes its weights out of the next version.
-    async fn existing(&self) -> Option<BTreeSet<String>> {
-        match self.parts.source.collections().await {
-            Ok(all) => Some(all.into_iter().map(|found| found.name).collect()),
-            Err(error) => {
-                tracing::warn!(%error, "weights of deleted collections stay until the next version");
-                None
-            }
-        }
     }
 }
 

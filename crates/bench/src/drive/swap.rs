@@ -4,7 +4,7 @@
 //! prior's weights are therefore published as a second one; the first is pinned before, so that
 //! nobody is served by the copy who did not ask for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -191,7 +191,7 @@ impl Session {
             warmup: Vec::new(),
             view_config: ViewConfig::default(),
             embedding_space_id: space.embedding_space_id,
-            existing: None,
+            deleted: BTreeSet::new(),
             code_version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let outcome = CheckpointStore::open(address)?.publish(request).await?;

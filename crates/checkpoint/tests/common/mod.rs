@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "every test binary uses its part")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use moerag_checkpoint::{CheckpointStore, CollectionStatus, CollectionUpdate, PublishRequest};
 use moerag_model::{
@@ -53,7 +53,7 @@ pub(crate) fn request(collections: &[(&str, u64)]) -> PublishRequest {
         warmup: Vec::new(),
         view_config: ViewConfig::default(),
         embedding_space_id: SPACE.to_owned(),
-        existing: None,
+        deleted: BTreeSet::new(),
         code_version: "0.1.0-test".to_owned(),
     };
     for (name, seed) in collections {
