@@ -79,7 +79,8 @@ pub fn lex_block(
     body: &str,
     sentences: &[Range<usize>],
 ) -> LexBlock {
-    let mut terms: Vec<u32> = analyzer.terms(title).into_iter().map(|t| t.id).collect();
+    let title = analyzer.title_terms(title);
+    let mut terms: Vec<u32> = title.into_iter().map(|t| t.id).collect();
     let title_terms = terms.len();
     let body_terms = analyzer.terms(body);
     let sentence_ends = sentences

@@ -40,6 +40,9 @@ pub use passage::{FeaturesRef, PassageFeatures, PassageInput};
 pub use prune::{CheapCandidate, feedback_vector, prune};
 pub use query::QueryFeatures;
 pub use stats::CorpusStats;
-pub use text::{Analyzer, Language, MAX_SENTENCES, Term, encoded_text, sentence_text, sentences};
+pub use text::{
+    ANALYZER_VERSION, Analyzer, Language, MAX_SENTENCES, Term, encoded_text, sentence_text,
+    sentences,
+};
 pub use token_views::QueryTokens;
 pub use views::{VIEW_COUNT, VIEWS, View, ViewConfig, ViewMatrix, Views};

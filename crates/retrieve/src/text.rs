@@ -4,7 +4,7 @@ mod analyzer;
 mod language;
 mod sentences;
 
-pub use analyzer::{Analyzer, Term};
+pub use analyzer::{ANALYZER_VERSION, Analyzer, Term};
 pub use language::Language;
 pub use sentences::sentences;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use moerag_retrieve::{KeySpec, PassageFeatures};
+use moerag_retrieve::{ANALYZER_VERSION, KeySpec, PassageFeatures};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -74,7 +74,8 @@ pub fn point_id(collection: &str, document_id: &str, revision: &str, ordinal: u3
     Uuid::new_v5(&POINT_NAMESPACE, &name)
 }
 
-/// Revision of a document: sha256 over its content, the splitter version and the key spec.
+/// Revision of a document: sha256 over its content, the versions of splitter and text analysis, and
+/// the key spec.
 ///
 /// Equal revisions mean that a re-ingest has nothing to do, so everything that a passage or its
 /// features are made of takes part: title, text, format, metadata, `whole`.
@@ -86,6 +87,7 @@ pub fn revision(document: &Document, key_spec: &KeySpec) -> String {
         hash.update(bytes);
     };
     part(&SPLITTER_VERSION.to_le_bytes());
+    part(&ANALYZER_VERSION.to_le_bytes());
     part(key_spec.id().as_bytes());
     part(&[document.format as u8, u8::from(document.whole)]);
     part(document.title.as_bytes());

@@ -118,18 +118,22 @@ pub(crate) fn cloze_statement(
     }
 }
 
-/// The distinct stems of a query's body that are to be hidden in the gold, each with probability `p`.
-/// Sorted.
+/// The distinct stems of a query's body that are to be hidden in the gold, each with probability `p`
+/// and with all the parts that its words have. Sorted.
 pub(crate) fn hidden_terms(
     body: &[String],
     p: f64,
     lexicon: &Lexicon<'_>,
     rng: &mut ChaCha8Rng,
 ) -> Vec<u32> {
-    let mut terms: Vec<u32> = body.iter().filter_map(|word| lexicon.term(word)).collect();
+    let words = body.iter().map(|word| lexicon.terms(word));
+    let mut words: Vec<Vec<u32>> = words.filter(|terms| !terms.is_empty()).collect();
+    words.sort_unstable();
+    let stems = words.chunk_by(|a, b| a[0] == b[0]);
+    let hidden = stems.filter(|_| rng.random_bool(p));
+    let mut terms: Vec<u32> = hidden.flatten().flatten().copied().collect();
     terms.sort_unstable();
     terms.dedup();
-    terms.retain(|_| rng.random_bool(p));
     terms
 }
 

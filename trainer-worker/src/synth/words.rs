@@ -69,11 +69,16 @@ impl<'a> Lexicon<'a> {
 
     /// Stem of one content word, `None` for a function word or a single letter.
     pub(crate) fn term(&self, word: &str) -> Option<u32> {
-        let lower = word.to_lowercase();
-        if self.function_words.contains(lower.as_str()) {
-            return None;
+        self.terms(word).first().copied()
+    }
+
+    /// All terms of one content word: its stem, and those of its parts.
+    pub(crate) fn terms(&self, word: &str) -> Vec<u32> {
+        if self.function_words.contains(word.to_lowercase().as_str()) {
+            return Vec::new();
         }
-        self.analyzer.terms(word).first().map(|term| term.id)
+        let terms = self.analyzer.terms(word);
+        terms.into_iter().map(|term| term.id).collect()
     }
 
     /// All words of `text` in order, cut where the lexical index cuts them.

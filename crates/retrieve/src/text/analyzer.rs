@@ -8,13 +8,17 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::language::Language;
 
-/// Characters that Unicode's word rules leave inside a word (`example.com`, `don't`, `l'eau`, `3:15`)
-/// and that separate terms here: a query for `example` has to find `example.com`.
+/// Raise it when [`Analyzer::terms`] would give the same text other terms: part of every document's
+/// revision.
+pub const ANALYZER_VERSION: u32 = 2;
+
+/// Characters that Unicode's word rules leave inside a word (`example.com`, `don't`, `max_tokens`,
+/// `3:15`) and that separate terms here: a query for `example` has to find `example.com`.
 const INNER_PUNCTUATION: &[char] = &[
-    '.', ':', ',', ';', '\'', '\u{2018}', '\u{2019}', '\u{2024}', '\u{2027}', '\u{b7}', '\u{387}',
-    '\u{55f}', '\u{5f4}', '\u{37e}', '\u{589}', '\u{60c}', '\u{60d}', '\u{66c}', '\u{7f8}',
-    '\u{2044}', '\u{fe10}', '\u{fe13}', '\u{fe14}', '\u{fe50}', '\u{fe52}', '\u{fe54}', '\u{fe55}',
-    '\u{ff07}', '\u{ff0c}', '\u{ff0e}', '\u{ff1a}', '\u{ff1b}',
+    '_', '.', ':', ',', ';', '\'', '\u{2018}', '\u{2019}', '\u{2024}', '\u{2027}', '\u{b7}',
+    '\u{387}', '\u{55f}', '\u{5f4}', '\u{37e}', '\u{589}', '\u{60c}', '\u{60d}', '\u{66c}',
+    '\u{7f8}', '\u{2044}', '\u{fe10}', '\u{fe13}', '\u{fe14}', '\u{fe50}', '\u{fe52}', '\u{fe54}',
+    '\u{fe55}', '\u{ff07}', '\u{ff0c}', '\u{ff0e}', '\u{ff1a}', '\u{ff1b}',
 ];
 
 /// One term of a text.
@@ -65,20 +69,34 @@ impl Analyzer {
         self.language
     }
 
-    /// Terms of `text` in order, with their byte ranges; stop words are left out.
+    /// Terms of `text` in order, with their byte ranges; stop words are left out. A word that capitals
+    /// divide gives its parts after itself: `HashMap` is found by "hash map" and by "hashmap".
     pub fn terms(&self, text: &str) -> Vec<Term> {
         let mut terms = Vec::new();
         for (start, end) in words(text) {
-            let lower = text[start..end].to_lowercase();
-            if !self.stop_words.contains(lower.as_str()) {
-                terms.push(Term {
-                    id: self.id_of_lower(&lower),
-                    start,
-                    end,
-                });
-            }
+            terms.extend(self.term(text, start, end));
+            let parts = humps(&text[start..end]).filter(|(from, to)| to - from < end - start);
+            terms.extend(parts.filter_map(|(from, to)| self.term(text, start + from, start + to)));
         }
         terms
+    }
+
+    /// Terms of a title: whole words alone. Who names a title writes it as one is used to, and that is
+    /// not in parts.
+    pub fn title_terms(&self, title: &str) -> Vec<Term> {
+        words(title)
+            .filter_map(|(start, end)| self.term(title, start, end))
+            .collect()
+    }
+
+    /// The term at a byte range; `None` for a stop word.
+    fn term(&self, text: &str, start: usize, end: usize) -> Option<Term> {
+        let lower = text[start..end].to_lowercase();
+        (!self.stop_words.contains(lower.as_str())).then(|| Term {
+            id: self.id_of_lower(&lower),
+            start,
+            end,
+        })
     }
 
     /// Byte ranges of all words of `text`, stop words included.
@@ -126,6 +144,29 @@ fn words(text: &str) -> impl Iterator<Item = (usize, usize)> + '_ {
     })
 }
 
+/// Byte ranges of the parts of a word that capitals divide: `Oom`, `Observer`; `HTTP`, `Server`. The
+/// whole word where they do not.
+fn humps(word: &str) -> impl Iterator<Item = (usize, usize)> + '_ {
+    let begins = |at: usize| {
+        let mut before = word[..at].chars().rev();
+        let mut from = word[at..].chars();
+        let (last, first, next) = (before.next(), from.next(), from.next());
+        first.is_some_and(char::is_uppercase)
+            && (last.is_some_and(char::is_lowercase)
+                || last.is_some_and(char::is_uppercase) && next.is_some_and(char::is_lowercase))
+    };
+    let cuts = word
+        .char_indices()
+        .map(|(at, _)| at)
+        .filter(move |at| begins(*at));
+    let mut start = 0;
+    cuts.chain([word.len()]).filter_map(move |end| {
+        let part = (start, end);
+        start = end;
+        is_term(&word[part.0..part.1]).then_some(part)
+    })
+}
+
 /// Single letters and digits say nothing; a single ideograph is a word.
 fn is_term(part: &str) -> bool {
     let mut chars = part.chars();
@@ -159,6 +200,52 @@ mod tests {
             texts(&en, "see example.com: 3.14, 1990-1995"),
             ["see", "example", "com", "14", "1990", "1995"]
         );
+    }
+
+    #[test]
+    fn identifiers_are_found_by_their_parts() {
+        let en = Analyzer::default();
+        assert_eq!(
+            texts(
+                &en,
+                "set max_tokens in __init__, see parseHTTPHeaders and iPhones"
+            ),
+            [
+                "set",
+                "max",
+                "tokens",
+                "init",
+                "see",
+                "parseHTTPHeaders",
+                "parse",
+                "HTTP",
+                "Headers",
+                "iPhones",
+                "Phones"
+            ]
+        );
+        let id = |text: &str| en.terms(text)[0].id;
+        assert_eq!(id("hashmap"), id("HashMap"));
+        assert_eq!(en.terms("HashMap")[1].id, id("hash"));
+        assert_eq!(
+            texts(&en, "ÜberGroße NASA USA's CoV2"),
+            [
+                "ÜberGroße",
+                "Über",
+                "Große",
+                "NASA",
+                "USA",
+                "CoV2",
+                "Co",
+                "V2"
+            ]
+        );
+        let title: Vec<u32> = en
+            .title_terms("The GitHub API")
+            .iter()
+            .map(|t| t.id)
+            .collect();
+        assert_eq!(title, [id("github"), id("api")]);
     }
 
     #[test]
