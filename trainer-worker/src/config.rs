@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use clap::Parser;
 use moerag_checkpoint::CheckpointConfig;
 use moerag_encoder::{DeviceKind, Precision};
-use moerag_runtime::{ConfigError, Loaded, Sources, TelemetryConfig, config, data_dir};
+use moerag_runtime::{
+    ConfigError, Loaded, ServiceFlags, Sources, TelemetryConfig, config, data_dir,
+};
 use moerag_store::StoreConfig;
 use serde::{Deserialize, Serialize};
 
@@ -38,62 +40,28 @@ const ELSEWHERE: [&str; 9] = [
 #[derive(Clone, Debug, Default, Parser)]
 #[command(name = "trainer-worker", version, max_term_width = 100)]
 pub struct Args {
-    /// TOML file with settings
-    #[arg(long, env = "MOERAG_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
     /// Address to listen on; port 0 chooses a free one [default: 127.0.0.1:50052]
     #[arg(long, value_name = "HOST:PORT")]
     pub listen: Option<String>,
-    /// File to which the actual address is written once the trainer listens
-    #[arg(long, value_name = "FILE")]
-    pub address_file: Option<PathBuf>,
     /// Address of the router whose passages are learned from [default: http://127.0.0.1:50051]
     #[arg(long, value_name = "URL")]
     pub router_url: Option<String>,
-    /// Directory of the data; checkpoints lie below it [default: $XDG_DATA_HOME/moerag]
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// Directory of the encoder's files [default: where `moerag model fetch` puts them]
-    #[arg(long, value_name = "DIR")]
-    pub encoder_dir: Option<PathBuf>,
-    /// Device to encode and train on: flex, ndarray or wgpu [default: flex]
-    #[arg(long, value_name = "DEVICE")]
-    pub device: Option<String>,
-    /// Precision of the encoder: auto, f32 or int8 [default: auto, int8 on flex]
-    #[arg(long, value_name = "PRECISION")]
-    pub precision: Option<String>,
-    /// Read passages from a Qdrant server (qdrant) instead of the router (embedded)
-    #[arg(long, value_name = "KIND")]
-    pub store_kind: Option<String>,
-    /// Address of a Qdrant server's gRPC port
-    #[arg(long, value_name = "URL")]
-    pub store_url: Option<String>,
-    /// Checkpoint store: file:///..., s3://... or a directory [default: checkpoints in the data directory]
-    #[arg(long, value_name = "URL")]
-    pub checkpoints_url: Option<String>,
     /// Seed of trainings that bring none [default: 0]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    /// Those of every service.
+    #[command(flatten)]
+    pub service: ServiceFlags,
 }
 
 impl Args {
     /// The layers of configuration that these flags and the environment give.
     #[must_use]
     pub fn sources(&self) -> Sources {
-        let path = |path: &Option<PathBuf>| path.as_ref().map(|p| p.display().to_string());
-        sources()
-            .file(self.config.clone())
-            .process_env()
+        let layers = self.service.layers(sources());
+        layers
             .flag("listen", self.listen.as_ref())
-            .flag("address_file", path(&self.address_file))
             .flag("router_url", self.router_url.as_ref())
-            .flag("data_dir", path(&self.data_dir))
-            .flag("encoder_dir", path(&self.encoder_dir))
-            .flag("device", self.device.as_ref())
-            .flag("precision", self.precision.as_ref())
-            .flag("store.kind", self.store_kind.as_ref())
-            .flag("store.url", self.store_url.as_ref())
-            .flag("checkpoints.url", self.checkpoints_url.as_ref())
             .flag("train.seed", self.seed)
     }
 }

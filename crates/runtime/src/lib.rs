@@ -4,12 +4,14 @@
 pub mod config;
 pub mod cpu_pool;
 pub mod dirs;
+pub mod flags;
 pub mod shutdown;
 pub mod telemetry;
 
 pub use config::{ConfigError, Loaded, Sources};
 pub use cpu_pool::{CpuPool, CpuPoolError};
 pub use dirs::{data_dir, default_data_dir};
+pub use flags::ServiceFlags;
 pub use shutdown::Shutdown;
 pub use telemetry::{LogFormat, TelemetryConfig, TelemetryError};
 

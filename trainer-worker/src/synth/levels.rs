@@ -226,6 +226,28 @@ mod tests {
     }
 
     #[test]
+    fn a_hidden_word_takes_its_parts_along() {
+        let (analyzer, stats) = (Analyzer::new(Language::English), CorpusStats::default());
+        let lexicon = Lexicon::new(&analyzer, &stats);
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        let body = ["the", "HashMap", "hashmap", "max_tokens", "limit"].map(str::to_owned);
+        let mut expected: Vec<u32> = ["hashmap", "hash", "map", "max", "tokens", "limit"]
+            .iter()
+            .map(|word| analyzer.term_id(word))
+            .collect();
+        expected.sort_unstable();
+        assert_eq!(hidden_terms(&body, 1.0, &lexicon, &mut rng), expected);
+        for _ in 0..50 {
+            let hidden = hidden_terms(&body, 0.5, &lexicon, &mut rng);
+            for word in &body {
+                let terms = lexicon.terms(word);
+                let found = terms.iter().filter(|t| hidden.contains(t)).count();
+                assert!(found == 0 || found == terms.len(), "{word}");
+            }
+        }
+    }
+
+    #[test]
     fn short_sentences_are_a_last_resort() {
         let mut rng = ChaCha8Rng::seed_from_u64(2);
         let text = "Short one. A sentence that is clearly longer than thirty bytes.";
