@@ -12,8 +12,8 @@ use moerag_encoder::{EncodeOptions, Encoder, LoadOptions, default_dir};
 use moerag_model::{AttendInput, CollectionModel, CollectionWeights, DeviceKind, Routing};
 use moerag_retrieve::{
     Analyzer, CheapCandidate, CorpusStats, FeaturesRef, KeySpec, LsiBasis, PassageFeatures,
-    PassageInput, QueryFeatures, TokenCodec, ViewConfig, Views, feedback_vector, gate_inputs,
-    prune,
+    PassageInput, QueryFeatures, TokenCodec, ViewConfig, Views, cheap_scores, feedback_vector,
+    gate_inputs, prune,
 };
 use ndarray::Array2;
 use rand::{Rng, SeedableRng};
@@ -72,13 +72,13 @@ fn views(c: &mut Criterion) {
     let vector = unit_rows(&mut rng, 1).row(0).to_vec();
     let ids = (0..12).collect();
     let q = QueryFeatures::new(&analyzer, words(&mut rng, 8), vector, tokens, ids);
-    let cheap: Vec<CheapCandidate<'_>> = passages.iter().map(Into::into).collect();
+    let cheap = |q| cheap_scores(q, passages.iter().map(CheapCandidate::from), &stats);
     let config = ViewConfig::default();
     c.bench_function("prune", |bench| {
-        bench.iter(|| prune(black_box(&q), &cheap, &stats, &config, None));
+        bench.iter(|| prune(&cheap(black_box(&q)), &config, None));
     });
 
-    let kept: Vec<FeaturesRef<'_>> = prune(&q, &cheap, &stats, &config, None)
+    let kept: Vec<FeaturesRef<'_>> = prune(&cheap(&q), &config, None)
         .into_iter()
         .map(|i| FeaturesRef::from(&passages[i]))
         .collect();

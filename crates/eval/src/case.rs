@@ -70,7 +70,8 @@ impl Case {
     }
 
     pub(crate) fn new(query: JudgedQuery, scored: Scored) -> Case {
-        let (dense, bm25) = scored.cheap_scores().into_iter().unzip();
+        let cheap = scored.cheap.iter();
+        let (dense, bm25) = cheap.map(|scores| (scores.dense, scores.bm25)).unzip();
         let cov = scored.views.raw.column(View::Cov as usize);
         let overlap = scored
             .survivors

@@ -26,8 +26,10 @@ pub struct Gate {
     pub(crate) router: GateRouter,
     /// `[heads]`, the prior gate `g0`: a constant that the gate term of the loss pulls towards.
     prior: Tensor<1>,
-    /// `[heads]`, 1 for the feedback head. A constant.
-    feedback: Tensor<1>,
+    /// `[1, heads]`, 1 for the feedback head. A constant.
+    feedback: Tensor<2>,
+    /// `log_bias + b`, `[1, heads]`, where nothing is trained any more.
+    fixed: Option<Tensor<2>>,
 }
 
 impl Gate {
@@ -38,21 +40,32 @@ impl Gate {
             feedback[head] = 1.0;
         }
         Self {
-            feedback: Tensor::from_data(TensorData::new(feedback, [heads]), device),
+            feedback: Tensor::from_data(TensorData::new(feedback, [1, heads]), device),
             log_bias: Param::from_tensor(tensor(weights, names::GATE_LOG_BIAS, device)),
             router: GateRouter {
                 weight: Param::from_tensor(tensor(weights, names::GATE_WEIGHT, device)),
                 bias: Param::from_tensor(tensor(weights, names::GATE_BIAS, device)),
             },
             prior: tensor(weights, names::GATE_PRIOR, device),
+            fixed: None,
         }
+    }
+
+    /// As [`AttentionHeads::fixed`](crate::head::AttentionHeads::fixed).
+    pub(crate) fn fixed(mut self) -> Self {
+        self.fixed = Some(self.bias());
+        self
+    }
+
+    fn bias(&self) -> Tensor<2> {
+        let bias = || (self.log_bias.val() + self.router.bias.val()).unsqueeze::<2>();
+        self.fixed.clone().unwrap_or_else(bias)
     }
 
     /// Head weights `[batch, heads]`, each row summing to 1, from `x` `[batch, features]` and the log
     /// of feedback's mass, `[batch, 1]`.
     pub fn forward(&self, x: Tensor<2>, log_mass: Tensor<2>) -> Tensor<2> {
-        let logits = x.matmul(self.router.weight.val())
-            + (self.log_bias.val() + self.router.bias.val()).unsqueeze::<2>();
+        let logits = x.matmul(self.router.weight.val()) + self.bias();
         softmax(logits + self.mass(log_mass), 1)
     }
 
@@ -64,7 +77,7 @@ impl Gate {
 
     /// `[batch, heads]`, zero but for the feedback head.
     fn mass(&self, log_mass: Tensor<2>) -> Tensor<2> {
-        log_mass.matmul(self.feedback.clone().unsqueeze::<2>())
+        log_mass.matmul(self.feedback.clone())
     }
 
     pub(crate) fn parameters(&self) -> (Tensor<1>, Tensor<2>, Tensor<1>) {

@@ -18,6 +18,8 @@ pub struct AttentionHeads {
     log_temperature: Param<Tensor<1>>,
     /// `[heads, views]`, 1 where the head reads the view. A constant: no gradient, no decay.
     mask: Tensor<2>,
+    /// `t_h w_hv`, `[views, heads]`, where nothing is trained any more.
+    fixed: Option<Tensor<2>>,
 }
 
 impl AttentionHeads {
@@ -30,7 +32,22 @@ impl AttentionHeads {
                 device,
             )),
             mask: tensor(weights, names::HEAD_MASK, device),
+            fixed: None,
         }
+    }
+
+    /// The same heads with what follows from their parameters computed once: not to be trained.
+    pub(crate) fn fixed(mut self) -> Self {
+        self.fixed = Some(self.logit_weights());
+        self
+    }
+
+    /// `t_h w_hv`, `[views, heads]`.
+    fn logit_weights(&self) -> Tensor<2> {
+        self.fixed.clone().unwrap_or_else(|| {
+            let scale = self.log_temperature.val().exp().unsqueeze_dim::<2>(1);
+            (self.view_weights() * scale).transpose()
+        })
     }
 
     /// In-head view weights, `[heads, views]`; each row sums to 1.
@@ -42,8 +59,7 @@ impl AttentionHeads {
 
     /// Attention logits `[batch, n, heads]` of z-scored views `z` `[batch, n, views]`.
     pub fn forward(&self, z: Tensor<3>) -> Tensor<3> {
-        let scale = self.log_temperature.val().exp().unsqueeze_dim::<2>(1);
-        let per_view = (self.view_weights() * scale).transpose();
+        let per_view = self.logit_weights();
         let [batch, n, views] = z.dims();
         let heads = per_view.dims()[1];
         // One plain matrix product instead of a batched one with a broadcast right-hand side.

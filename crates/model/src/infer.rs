@@ -99,7 +99,7 @@ impl CollectionModel {
     pub fn load(weights: &CollectionWeights, kind: DeviceKind) -> Result<Self, ModelError> {
         let device = kind.device()?;
         Ok(Self {
-            mixture: Mixture::from_weights(weights, &device),
+            mixture: Mixture::from_weights(weights, &device).fixed(),
             features: weights.gate_features(),
             types: weights.type_classifier(),
             device,

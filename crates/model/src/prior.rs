@@ -2,7 +2,7 @@
 //! "Mixture").
 
 use moerag_retrieve::VIEWS;
-use ndarray::ArrayView2;
+use ndarray::{ArrayView1, ArrayView2};
 
 /// Number of views that the matching patterns have, the columns of a z matrix.
 pub const NUM_VIEWS: usize = VIEWS.len();
@@ -104,12 +104,11 @@ pub(crate) fn first_stage(z: ArrayView2<'_, f32>) -> Vec<f32> {
     let heads = HEAD_VIEWS.iter().zip(PRIOR_GATE).take(FIRST_STAGE_HEADS);
     let total: f32 = PRIOR_GATE[..FIRST_STAGE_HEADS].iter().sum();
     for (views, gate) in heads {
-        let logits: Vec<f32> = z
-            .outer_iter()
-            .map(|row| {
-                FEEDBACK_TEMPERATURE * views.iter().map(|(v, w)| w * row[column(v)]).sum::<f32>()
-            })
-            .collect();
+        let columns: Vec<(usize, f32)> = views.iter().map(|(v, w)| (column(v), *w)).collect();
+        let logit = |row: ArrayView1<'_, f32>| {
+            FEEDBACK_TEMPERATURE * columns.iter().map(|(v, w)| w * row[*v]).sum::<f32>()
+        };
+        let logits: Vec<f32> = z.outer_iter().map(logit).collect();
         for (a, attn) in mixture.iter_mut().zip(softmax(&logits)) {
             *a += gate / total * attn;
         }

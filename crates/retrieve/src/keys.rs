@@ -169,9 +169,13 @@ impl KeyBlock {
             gains,
             ..
         } = &self.tokens;
-        let (slot_count, code_count) = match slots.iter().max() {
-            Some(last) => (seq, usize::from(*last) + 1),
-            None => (0, seq),
+        let (slot_count, code_count) = match slots.is_empty() {
+            true => (0, seq),
+            // A fold over bytes becomes vector instructions, `Iterator::max` does not.
+            false => (
+                seq,
+                usize::from(slots.iter().fold(0, |most, slot| most.max(*slot))) + 1,
+            ),
         };
         let sentences = &self.sentences;
         let each = spec.bytes_per_sentence();

@@ -113,8 +113,8 @@ pub struct LexScores {
 pub struct LexQuery {
     /// Distinct query terms, sorted.
     terms: Vec<u32>,
-    /// A bit for each term, by its lowest six: most terms of a passage are told apart by it.
-    filter: u64,
+    /// A bit for each term, by its lowest nine: nearly all terms of a passage are told apart by it.
+    filter: [u64; 8],
     /// Idf of each; `None` for a term the corpus does not have.
     idf: Vec<Option<f32>>,
     /// Distinct bigrams, sorted.
@@ -148,7 +148,7 @@ impl LexQuery {
             in_title: vec![false; distinct.len()],
             in_sentence: vec![0; distinct.len()],
             bigram_found: vec![false; bigrams.len()],
-            filter: distinct.iter().fold(0, |bits, t| bits | 1 << (t & 63)),
+            filter: filter(&distinct),
             terms: distinct,
             idf,
             bigrams,
@@ -214,7 +214,7 @@ impl LexQuery {
     }
 
     fn find(&self, term: u32) -> Option<usize> {
-        if self.filter >> (term & 63) & 1 == 0 {
+        if self.filter[word_of(term)] >> (term & 63) & 1 == 0 {
             return None;
         }
         self.terms.binary_search(&term).ok()
@@ -228,9 +228,9 @@ impl LexQuery {
         let mut length = 0;
         let spans = mask.map(|m| m.cut_terms(lex)).unwrap_or_default();
         for (at, term) in lex.terms.iter().enumerate() {
-            if mask.is_some_and(|m| m.hidden_terms.contains(term))
-                || spans.iter().any(|s| s.contains(&at))
-            {
+            if mask.is_some_and(|m| {
+                m.hidden_terms.contains(term) || spans.iter().any(|s| s.contains(&at))
+            }) {
                 continue;
             }
             length += 1;
@@ -298,4 +298,17 @@ impl LexQuery {
         self.find(term)
             .filter(|_| !mask.is_some_and(|m| m.hidden_terms.contains(&term)))
     }
+}
+
+/// See [`LexQuery`]: terms are hashes, so their lowest bits are as good as any.
+fn filter(terms: &[u32]) -> [u64; 8] {
+    let mut bits = [0; 8];
+    for term in terms {
+        bits[word_of(*term)] |= 1 << (term & 63);
+    }
+    bits
+}
+
+fn word_of(term: u32) -> usize {
+    (term >> 6 & 7) as usize
 }

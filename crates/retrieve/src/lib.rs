@@ -37,7 +37,7 @@ pub use lex::{LexBlock, lex_block};
 pub use lsi::LsiBasis;
 pub use mask::GoldMask;
 pub use passage::{FeaturesRef, PassageFeatures, PassageInput};
-pub use prune::{CheapCandidate, feedback_vector, prune};
+pub use prune::{CheapCandidate, CheapScores, cheap_scores, feedback_vector, prune};
 pub use query::QueryFeatures;
 pub use stats::CorpusStats;
 pub use text::{

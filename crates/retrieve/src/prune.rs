@@ -32,26 +32,42 @@ impl<'a> From<&'a PassageFeatures> for CheapCandidate<'a> {
     }
 }
 
+/// The views of a candidate that need no keys.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CheapScores {
+    /// Cosine with the query.
+    pub dense: f32,
+    /// Raw BM25.
+    pub bm25: f32,
+}
+
+/// Scores candidates, each by itself, in their order.
+pub fn cheap_scores<'a>(
+    q: &QueryFeatures,
+    candidates: impl IntoIterator<Item = CheapCandidate<'a>>,
+    stats: &CorpusStats,
+) -> Vec<CheapScores> {
+    let mut lex = LexQuery::new(&q.terms, stats);
+    let scores = candidates.into_iter().map(|candidate| CheapScores {
+        dense: dot(&q.vector, candidate.vector),
+        bm25: lex.bm25(candidate.lex),
+    });
+    scores.collect()
+}
+
 /// Indices of the candidates that survive, ascending: the `prune_to` highest under
 /// `z(dense) + z(bm25)`, earlier ones first among equals. `keep` survives in any case (the gold
 /// passage in training).
-pub fn prune(
-    q: &QueryFeatures,
-    candidates: &[CheapCandidate<'_>],
-    stats: &CorpusStats,
-    config: &ViewConfig,
-    keep: Option<usize>,
-) -> Vec<usize> {
-    let n = candidates.len();
+pub fn prune(scores: &[CheapScores], config: &ViewConfig, keep: Option<usize>) -> Vec<usize> {
+    let n = scores.len();
     let limit = config.prune_to.unwrap_or(n);
     if n <= limit {
         return (0..n).collect();
     }
-    let mut lex = LexQuery::new(&q.terms, stats);
     let mut raw = Array2::zeros((n, 2));
-    for (candidate, mut row) in candidates.iter().zip(raw.rows_mut()) {
-        row[0] = dot(&q.vector, candidate.vector);
-        row[1] = lex.bm25(candidate.lex);
+    for (scores, mut row) in scores.iter().zip(raw.rows_mut()) {
+        row[0] = scores.dense;
+        row[1] = scores.bm25;
     }
     let z = ViewMatrix::new(raw).z;
     let score = |i: usize| {

@@ -6,7 +6,8 @@ use std::collections::HashSet;
 use moerag_retrieve::{
     Analyzer, CheapCandidate, CorpusStats, GATE_INPUTS, GoldMask, KeyBlock, KeySpec, MemIndex,
     PassageFeatures, PassageInput, QueryFeatures, TokenCode, TokenCodec, ViewConfig, Views,
-    encoded_text, feedback_vector, gate_inputs, lex::LexQuery, lex_block, prune, sentences,
+    cheap_scores, encoded_text, feedback_vector, gate_inputs, lex::LexQuery, lex_block, prune,
+    sentences,
 };
 use ndarray::Array2;
 use rand::{Rng, SeedableRng};
@@ -225,16 +226,16 @@ fn pruning_keeps_the_best_in_order_and_the_gold() {
         Array2::zeros((0, DIMS)),
         vec![],
     );
-    let cheap: Vec<CheapCandidate<'_>> = passages.iter().map(Into::into).collect();
+    let cheap = cheap_scores(&q, passages.iter().map(CheapCandidate::from), &stats);
     let config = |prune_to| ViewConfig {
         prune_to,
         ..ViewConfig::default()
     };
-    assert_eq!(prune(&q, &cheap, &stats, &config(None), None).len(), 30);
-    assert_eq!(prune(&q, &cheap, &stats, &config(Some(1)), None), [4]);
-    let kept = prune(&q, &cheap, &stats, &config(Some(8)), Some(0));
+    assert_eq!(prune(&cheap, &config(None), None).len(), 30);
+    assert_eq!(prune(&cheap, &config(Some(1)), None), [4]);
+    let kept = prune(&cheap, &config(Some(8)), Some(0));
     assert!(kept.len() == 8 && kept.contains(&0) && kept.contains(&4) && kept.is_sorted());
-    assert!(prune(&q, &[], &stats, &config(Some(8)), None).is_empty());
+    assert!(prune(&[], &config(Some(8)), None).is_empty());
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! CPU work off the async threads: a rayon pool whose results are awaited.
 
 use std::any::Any;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::thread::available_parallelism;
 
 use futures::FutureExt;
@@ -128,9 +129,50 @@ impl CpuPool {
         })
     }
 
+    /// Begins `work` on an idle thread of the pool, if there is one: for what will be needed in a moment. It
+    /// must not use the pool itself, because a thread that waits inside would take other work, and that may
+    /// need this result.
+    pub fn ahead<R, F>(&self, work: F) -> Ahead<R>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + Sync + 'static,
+    {
+        let ahead = Ahead(Arc::new(LazyLock::new(Box::new(work))));
+        let begun = ahead.clone();
+        self.pool.spawn(move || {
+            // A panic comes again where the result is needed.
+            let _ = catch_unwind(AssertUnwindSafe(|| LazyLock::force(&begun.0)));
+        });
+        ahead
+    }
+
     /// Runs `work` once on every thread of the pool and waits for it: settings of threads.
     pub fn broadcast(&self, work: impl Fn() + Sync) {
         self.pool.broadcast(|_| work());
+    }
+}
+
+/// What [`CpuPool::ahead`] begins. Whoever reads it first waits for the thread that has begun, or does the
+/// work; a panic in the work is one of every reader.
+pub struct Ahead<R>(Arc<LazyLock<R, Box<dyn FnOnce() -> R + Send>>>);
+
+impl<R> Clone for Ahead<R> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<R> Deref for Ahead<R> {
+    type Target = R;
+
+    fn deref(&self) -> &R {
+        &self.0
+    }
+}
+
+impl<R> std::fmt::Debug for Ahead<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ahead").finish_non_exhaustive()
     }
 }
 
@@ -210,6 +252,27 @@ mod tests {
         });
         let done = futures::future::try_join_all(many).await.unwrap();
         assert_eq!(done, (0..64).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn what_is_done_ahead_is_done_once_by_whoever_comes_first() {
+        let pool = CpuPool::new("test", Some(1)).unwrap();
+        let (release, wait) = mpsc::sync_channel::<()>(1);
+        let blocker = pool.run(move || wait.recv());
+        let times = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&times);
+        let ahead = pool.ahead(move || counted.fetch_add(1, Ordering::SeqCst));
+        // The only thread is busy, so it is done here.
+        assert_eq!((*ahead, times.load(Ordering::SeqCst)), (0, 1));
+        release.send(()).unwrap();
+        blocker.await.unwrap().unwrap();
+        let broken = pool.ahead(|| -> u32 { panic!("broken") });
+        let read = pool.run(move || *broken).await;
+        assert!(matches!(read, Err(CpuPoolError::Panicked(_))), "{read:?}");
+        assert_eq!(
+            (pool.run(|| 3).await.unwrap(), times.load(Ordering::SeqCst)),
+            (3, 1)
+        );
     }
 
     #[tokio::test]

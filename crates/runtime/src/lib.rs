@@ -9,7 +9,7 @@ pub mod shutdown;
 pub mod telemetry;
 
 pub use config::{ConfigError, Loaded, Sources};
-pub use cpu_pool::{CpuPool, CpuPoolError};
+pub use cpu_pool::{Ahead, CpuPool, CpuPoolError};
 pub use dirs::{data_dir, default_data_dir};
 pub use flags::ServiceFlags;
 pub use shutdown::Shutdown;

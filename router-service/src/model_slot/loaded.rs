@@ -13,6 +13,7 @@ use moerag_model::{
 use moerag_retrieve::{GATE_INPUTS, LsiBasis, ViewConfig};
 use ndarray::Array2;
 
+use super::places::Places;
 use crate::domain::Source;
 use crate::domain::explain::LogitWeights;
 
@@ -53,6 +54,7 @@ pub struct LoadedModel {
     reasons: BTreeMap<String, String>,
     logit_weights: BTreeMap<String, LogitWeights>,
     default_logit_weights: LogitWeights,
+    places: Places,
     loaded_at: SystemTime,
     _generation: Generation,
 }
@@ -105,6 +107,7 @@ impl LoadedModel {
             reasons: BTreeMap::new(),
             logit_weights,
             default_logit_weights,
+            places: Places::new(),
             loaded_at: SystemTime::now(),
             _generation: generations.enter(),
         })
@@ -138,6 +141,11 @@ impl LoadedModel {
     /// The latent space of a collection, if the version has one.
     pub fn lsi_for(&self, collection: &str) -> Option<&LsiBasis> {
         self.snapshot.lsi_for(collection)
+    }
+
+    /// Where passages lie in its latent spaces, as far as it was asked before.
+    pub fn places(&self) -> &Places {
+        &self.places
     }
 
     /// Where the weights for a collection come from.

@@ -5,6 +5,7 @@
 
 mod checkpoint_error;
 mod loaded;
+mod places;
 mod watch;
 
 use std::sync::atomic::{AtomicU64, Ordering};

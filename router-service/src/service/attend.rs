@@ -7,6 +7,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use moerag_model::collection_weights;
 use moerag_retrieve::Views;
 use moerag_store::PassageRef;
+use rayon::prelude::*;
 
 use super::cache::ReplyKey;
 use super::encode::EncodedQuery;
@@ -21,6 +22,9 @@ use crate::domain::{
     ServedModel, Source, Stage, Stages, TypePrediction,
 };
 use crate::model_slot::LoadedModel;
+
+/// Passages that are worth another thread's while to explain.
+const LEAST_SHARE: usize = 4;
 
 /// A passage on its way into a reply.
 struct Chosen {
@@ -289,7 +293,8 @@ impl RouterEngine {
         let filled = self.inner.pool.run(move || {
             let _guard = stages.enter(Stage::Sentences);
             parts
-                .into_iter()
+                .into_par_iter()
+                .with_min_len(LEAST_SHARE)
                 .filter_map(|(scored, row, weight, passage)| {
                     explain(&inner, &scored, row, weight, passage)
                 })
@@ -379,10 +384,9 @@ fn explain(
     let heads = head_shares(attention, row);
     let logit_weights = scored.model.logit_weights(&scored.collection);
     let views = view_shares(&scored.views, row, &heads, logit_weights);
-    let tokens = scored.tokens.as_ref()?;
     let scores = Views::new(&inner.codec, &scored.stats).sentence_scores(
         &scored.query,
-        tokens,
+        &scored.tokens,
         scored.features(row),
     );
     // Both lists come from the same split; a shorter one would only leave sentences out.

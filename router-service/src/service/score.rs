@@ -5,9 +5,10 @@ use std::sync::Arc;
 use moerag_model::{AttendInput, Attention, Feedback, Routing};
 use moerag_retrieve::lex::LexQuery;
 use moerag_retrieve::{
-    CheapCandidate, CorpusStats, FeaturesRef, KeyBlock, QueryFeatures, QueryTokens, VIEW_COUNT,
-    ViewMatrix, Views, feedback_vector, gate_inputs, prune,
+    CheapCandidate, CheapScores, CorpusStats, FeaturesRef, KeyBlock, QueryFeatures, QueryTokens,
+    VIEW_COUNT, ViewMatrix, Views, cheap_scores, feedback_vector, gate_inputs, prune,
 };
+use moerag_runtime::Ahead;
 use moerag_store::{Candidate, CandidateQuery, Filter, PassageRef};
 use ndarray::{Array2, ArrayView2, Axis, concatenate};
 use rayon::prelude::*;
@@ -38,14 +39,16 @@ pub struct Scored {
     pub stats_digest: Arc<str>,
     /// Union of the dense and the lexical list, by (document id, ordinal).
     pub candidates: Vec<Candidate>,
+    /// Dense and BM25 score of every candidate, before pruning: what rank fusion needs.
+    pub cheap: Vec<CheapScores>,
     /// Indices of the candidates that survived pruning, ascending.
     pub survivors: Vec<usize>,
     /// Keys of the survivors.
     pub keys: Vec<Arc<KeyBlock>>,
     /// Views of the survivors, `[n, 13]`.
     pub views: ViewMatrix,
-    /// The query prepared for the token views; `None` without survivors.
-    pub tokens: Option<Arc<QueryTokens>>,
+    /// The query prepared for the token views.
+    pub tokens: Ahead<QueryTokens>,
     /// Whether the query names the title of each survivor.
     pub named: Vec<bool>,
     /// Inputs of the gate, `[56]`; empty without survivors.
@@ -75,12 +78,17 @@ impl Scored {
     /// What the feedback head reads; `None` for a collection without a latent space.
     fn follow(&self) -> Option<Feedback> {
         let basis = self.model.lsi_for(&self.collection)?;
-        let places: Vec<Vec<f32>> = self
-            .survivors
-            .par_iter()
-            .with_min_len(LEAST_SHARE)
-            .map(|i| basis.vector(&self.candidates[*i].lex, &self.stats))
-            .collect();
+        let known = self.model.places();
+        let place = |i: &usize| {
+            known.of(
+                &self.collection,
+                basis,
+                &self.candidates[*i].lex,
+                &self.stats,
+            )
+        };
+        let survivors = self.survivors.par_iter().with_min_len(LEAST_SHARE);
+        let places: Vec<Arc<[f32]>> = survivors.map(place).collect();
         Feedback::new(self.views.z.view(), &places)
     }
 
@@ -90,18 +98,6 @@ impl Scored {
         let survivors = self.survivors.iter();
         survivors
             .map(|i| lexical.names(&self.candidates[*i].lex))
-            .collect()
-    }
-
-    /// Dense and BM25 score of every candidate, before pruning: what rank fusion needs.
-    pub fn cheap_scores(&self) -> Vec<(f32, f32)> {
-        let mut lexical = LexQuery::new(&self.query.terms, &self.stats);
-        self.candidates
-            .iter()
-            .map(|candidate| {
-                let dense = dot(&self.query.vector, &candidate.vector);
-                (dense, lexical.bm25(&candidate.lex))
-            })
             .collect()
     }
 }
@@ -151,6 +147,11 @@ impl RouterEngine {
         let analyzed = inner.pool.run(move || encoded.features(&known.analyzer));
         let query = Arc::new(analyzed.await?);
         let stats = inner.store.stats(&collection).await?;
+        // Needed with the keys; a thread has time for it while another searches the longer list.
+        let (engine, q, s) = (Arc::clone(inner), Arc::clone(&query), Arc::clone(&stats));
+        let tokens = inner
+            .pool
+            .ahead(move || Views::new(&engine.codec, &s).prepare(&q));
         let wanted = CandidateQuery::new(
             &query,
             &stats,
@@ -167,19 +168,18 @@ impl RouterEngine {
             Arc::clone(&candidates),
         );
         let (engine, name) = (Arc::clone(inner), Arc::clone(&collection));
-        let (survivors, feedback, stats_digest) = inner
+        let (cheap, survivors, feedback, stats_digest) = inner
             .pool
             .run(move || {
-                let cheap: Vec<CheapCandidate<'_>> = c
-                    .iter()
-                    .map(|c| CheapCandidate {
-                        vector: &c.vector,
-                        lex: &c.lex,
-                    })
-                    .collect();
+                let candidates = c.iter().map(|c| CheapCandidate {
+                    vector: &c.vector,
+                    lex: &c.lex,
+                });
+                let cheap = cheap_scores(&q, candidates, &s);
                 let vectors: Vec<&[f32]> = c.iter().map(|c| &*c.vector).collect();
-                let survivors = prune(&q, &cheap, &s, &config, None);
+                let survivors = prune(&cheap, &config, None);
                 (
+                    cheap,
                     survivors,
                     feedback_vector(&q, &vectors),
                     engine.stats_digest(&name, &s),
@@ -214,10 +214,11 @@ impl RouterEngine {
             stats,
             stats_digest,
             candidates: Arc::unwrap_or_clone(candidates),
+            cheap,
             survivors,
             keys,
             views: ViewMatrix::new(Array2::zeros((0, VIEW_COUNT))),
-            tokens: None,
+            tokens,
             gate_inputs: Vec::new(),
             feedback: None,
             named: Vec::new(),
@@ -236,18 +237,15 @@ impl RouterEngine {
                     let passages: Vec<FeaturesRef<'_>> = (0..scored.survivors.len())
                         .map(|row| scored.features(row))
                         .collect();
-                    let tokens = Arc::new(views.prepare(&scored.query));
-                    // Idle cores take a share; under load there are none, and nothing is lost.
-                    let share = passages.len().div_ceil(rayon::current_num_threads());
+                    let tokens = &*scored.tokens;
                     let parts: Vec<Array2<f32>> = passages
-                        .par_chunks(share.max(LEAST_SHARE))
-                        .map(|part| views.raw(&scored.query, &tokens, &feedback, part, None))
+                        .par_chunks(share_of(passages.len()))
+                        .map(|part| views.raw(&scored.query, tokens, &feedback, part, None))
                         .collect();
                     let parts: Vec<ArrayView2<'_, f32>> = parts.iter().map(|p| p.view()).collect();
                     let raw = concatenate(Axis(0), &parts)
                         .map_err(|error| RouterError::internal("computing views", error))?;
                     scored.views = ViewMatrix::new(raw);
-                    scored.tokens = Some(tokens);
                     scored.gate_inputs = gate_inputs(&scored.views, &scored.query, &scored.stats);
                 }
                 let _guard = stages.enter(Stage::Attend);
@@ -271,6 +269,9 @@ impl RouterEngine {
     }
 }
 
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(x, y)| x * y).sum()
+/// How many of `n` candidates a thread takes. Idle cores take a share; under load there are none, and nothing
+/// is lost.
+fn share_of(n: usize) -> usize {
+    let each = n.div_ceil(rayon::current_num_threads());
+    each.max(LEAST_SHARE)
 }

@@ -12,8 +12,8 @@ use moerag_encoder::EncodeOptions;
 use moerag_model::{CollectionModel, CollectionWeights, DeviceKind, Example};
 use moerag_retrieve::{
     Analyzer, CheapCandidate, CorpusStats, FeaturesRef, GoldMask, LexBlock, LsiBasis, MemIndex,
-    QueryFeatures, TokenCodec, ViewConfig, Views, encoded_text, feedback_vector, gate_inputs,
-    prune,
+    QueryFeatures, TokenCodec, ViewConfig, Views, cheap_scores, encoded_text, feedback_vector,
+    gate_inputs, prune,
 };
 use ndarray::Array2;
 use rand::Rng;
@@ -266,11 +266,9 @@ impl Worker<'_> {
             .map(|i| corpus.features[*i].vector.as_slice())
             .collect();
         let feedback = feedback_vector(q, &vectors);
-        let cheap: Vec<CheapCandidate<'_>> = found
-            .iter()
-            .map(|i| CheapCandidate::from(&corpus.features[*i]))
-            .collect();
-        let kept = prune(q, &cheap, stats, config, Some(gold));
+        let known = found.iter().map(|i| &corpus.features[*i]);
+        let cheap = cheap_scores(q, known.map(CheapCandidate::from), stats);
+        let kept = prune(&cheap, config, Some(gold));
         let Some(row) = kept.iter().position(|i| *i == gold) else {
             return Ok(None);
         };

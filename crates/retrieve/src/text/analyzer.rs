@@ -75,7 +75,7 @@ impl Analyzer {
         let mut terms = Vec::new();
         for (start, end) in words(text) {
             terms.extend(self.term(text, start, end));
-            let parts = humps(&text[start..end]).filter(|(from, to)| to - from < end - start);
+            let parts = humps(&text[start..end]);
             terms.extend(parts.filter_map(|(from, to)| self.term(text, start + from, start + to)));
         }
         terms
@@ -144,8 +144,8 @@ fn words(text: &str) -> impl Iterator<Item = (usize, usize)> + '_ {
     })
 }
 
-/// Byte ranges of the parts of a word that capitals divide: `Oom`, `Observer`; `HTTP`, `Server`. The
-/// whole word where they do not.
+/// Byte ranges of the parts of a word that capitals divide: `Oom`, `Observer`; `HTTP`, `Server`. None
+/// where they do not.
 fn humps(word: &str) -> impl Iterator<Item = (usize, usize)> + '_ {
     let begins = |at: usize| {
         let mut before = word[..at].chars().rev();
@@ -155,12 +155,14 @@ fn humps(word: &str) -> impl Iterator<Item = (usize, usize)> + '_ {
             && (last.is_some_and(char::is_lowercase)
                 || last.is_some_and(char::is_uppercase) && next.is_some_and(char::is_lowercase))
     };
-    let cuts = word
+    let mut cuts = word
         .char_indices()
         .map(|(at, _)| at)
-        .filter(move |at| begins(*at));
+        .filter(move |at| begins(*at))
+        .peekable();
+    let last = cuts.peek().map(|_| word.len());
     let mut start = 0;
-    cuts.chain([word.len()]).filter_map(move |end| {
+    cuts.chain(last).filter_map(move |end| {
         let part = (start, end);
         start = end;
         is_term(&word[part.0..part.1]).then_some(part)

@@ -30,6 +30,8 @@ const MAX_FETCH: usize = 50_000;
 
 /// Rows that are worth another thread's while.
 const LEAST_SHARE: usize = 24;
+/// The same of texts.
+const LEAST_TEXTS: usize = 4;
 /// Collections opened so far.
 static OPENED: AtomicU64 = AtomicU64::new(0);
 
@@ -225,7 +227,10 @@ impl Shared {
         exact: impl Fn(&Point, f32) -> f32,
         error: f32,
     ) -> Result<Vec<Arc<Point>>, StoreError> {
-        let mut limit = 2 * n + 16;
+        // Every hit costs the shard a look-up. So near to the hundredth that rounding may have changed their order
+        // are 18 points of 200,000 as a rule, and 30 for one query in ten.
+        let rounded_away = if error > 0.0 { n / 4 } else { 0 };
+        let mut limit = n + rounded_away + 16;
         loop {
             let hits = search(limit)?;
             // Nothing changed from before the state was loaded until now.
@@ -327,7 +332,9 @@ impl Shared {
 
     pub(super) fn passages(&self, refs: &[PassageRef]) -> Result<Vec<Option<Passage>>, StoreError> {
         let snapshot = self.published.load_full();
-        refs.iter()
+        // Also so that an idle thread is awake when these texts' sentences are weighed.
+        refs.par_iter()
+            .with_min_len(LEAST_TEXTS)
             .map(|at| {
                 let passage = snapshot.passage(&at.document_id, at.ordinal)?;
                 Ok(passage.filter(|passage| {
