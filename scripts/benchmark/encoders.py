@@ -1,19 +1,15 @@
 #!/usr/bin/env python3
 """The two ways in which the peers run the same encoder, and what is done once with them.
 
-    encoders.py embed   ENCODER_DIR MODEL.onnx PASSAGES.jsonl OUT.npy
-    encoders.py threads ENCODER_DIR MODEL.onnx torch|onnxruntime
+    encoders.py ENCODER_DIR MODEL.onnx PASSAGES.jsonl OUT.npy
 
-`embed` encodes a corpus once for all peers, who would otherwise take an hour each; how fast each one
-ingests is measured on a sample. `threads` prints with how many threads one query is encoded faster
-here, one or one for each core: on a busy machine the default of both libraries, all cores, costs the
-peers a factor of two to eight, which would flatter us.
+encodes a corpus once for all peers, who would otherwise take an hour each; how fast each one ingests is
+measured on a sample.
 """
 
 import json
 import os
 import pathlib
-import statistics
 import sys
 import time
 
@@ -99,19 +95,5 @@ def embed(directory, graph, passages, out):
     print(f"{len(texts)} passages encoded in {seconds:.0f} s, {len(texts) / seconds:.0f} a second")
 
 
-def fastest_threads(directory, graph, engine):
-    encoder = {"torch": TorchEncoder, "onnxruntime": OnnxEncoder}[engine]
-    means = {}
-    for threads in sorted({1, os.cpu_count()}):
-        model = encoder(directory, graph, threads)
-        times = []
-        for number in range(60):
-            started = time.monotonic()
-            model.query(f"how do I create a listener that accepts {number} connections?")
-            times.append(time.monotonic() - started)
-        means[threads] = statistics.mean(times[20:])
-    print(min(means, key=means.get))
-
-
 if __name__ == "__main__":
-    {"embed": embed, "threads": fastest_threads}[sys.argv[1]](*sys.argv[2:])
+    embed(*sys.argv[1:])

@@ -23,24 +23,22 @@ from systems import HERE, LABELS, Failed, Ours, Peer
 
 
 def systems_of(options, setup):
-    """The systems in the order of the table, and the computing threads of the peers by engine."""
-    systems, threads = [], {}
+    """The systems in the order of the table."""
+    systems = []
     if not options.without_ours:
         systems += [Ours(key, setup, setup.work / key) for key in ["ours", *(["ours-qdrant"] if options.qdrant else [])]]
-    for key in [*(["qdrant"] if options.qdrant else []), *options.peers]:
-        engine = "torch" if key in ("a", "c") else "onnxruntime"
-        if not threads:
-            setup.for_peers()
-        if engine not in threads:
-            threads[engine] = options.threads or setup.threads(engine)
-        systems.append(Peer(key, setup, threads[engine]))
-    return systems, threads
+    peers = [*(["qdrant"] if options.qdrant else []), *options.peers]
+    if peers:
+        setup.for_peers()
+    return systems + [Peer(key, setup, options.threads) for key in peers]
 
 
 def bring_up(options, setup, systems, found):
     """Starts everything; with few passages first, where memory is measured."""
     queries = setup.queries.take(measure.COLD_QUERIES)
     for system in systems:
+        if isinstance(system, Peer):
+            system.choose_threads(setup.passages)
         system.start()
         if "cold" in options.tasks:
             system.open(setup.few)
@@ -100,7 +98,7 @@ def revision():
     return git.stdout.strip() or "unknown"
 
 
-def notes(options, threads, found, load, failure):
+def notes(options, systems, found, load, failure):
     yield f"The machine's load was {load:.1f} before the run and is {os.getloadavg()[0]:.1f} after it."
     if failure:
         yield f"BROKEN OFF, what follows it is missing: {failure}"
@@ -111,8 +109,8 @@ def notes(options, threads, found, load, failure):
     if {"a", "b"} & set(options.peers):
         yield ("a and b compile bm25s's numba backend at their first query, most of their cold start. With its numpy backend they would "
                "start at once and take 0.25 ms more a query at 10,000 passages.")
-    if threads:
-        used = ", ".join(f"{name} {count}" for name, count in threads.items())
+    if peers := [system for system in systems if isinstance(system, Peer)]:
+        used = ", ".join(f"{LABELS[peer.key]} {peer.threads}" for peer in peers)
         yield f"Computing threads of a peer's query with one client: {used}; with several: one in each of {os.cpu_count()} workers."
 
 
@@ -121,7 +119,7 @@ def run(options):
     load, failure = os.getloadavg()[0], None
     setup = Setup(options)
     found = {"passages": setup.size.passages, "opened": {}, "few": {}, "training": [], "swap": {}}
-    systems, threads = systems_of(options, setup)
+    systems = systems_of(options, setup)
     try:
         with contextlib.ExitStack() as stack:
             for system in systems:
@@ -147,7 +145,7 @@ def run(options):
         "training": found["training"],
         "encoding": summary.encoding(found),
         "swap": found["swap"],
-        "notes": list(notes(options, threads, found, load, failure)),
+        "notes": list(notes(options, systems, found, load, failure)),
         "failure": failure,
         "measured": found,
     }

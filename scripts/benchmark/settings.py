@@ -40,7 +40,7 @@ def arguments():
         "our collections stay there")
     add("--tasks", default=",".join(TASKS), metavar="LIST", help=f"of {','.join(TASKS)} [all]; cold measures memory too")
     add("--training-sizes", metavar="LIST", help="passages of the train task [2000,10000,50000; --quick 2000]")
-    add("--threads", type=int, metavar="N", help="computing threads of a peer's single query [the faster of 1 and all cores]")
+    add("--threads", type=int, metavar="N", help="computing threads of a peer's single query [1 or all cores, whichever answers it faster]")
     add("--quick", action="store_true", help="a small run that shows whether everything works")
     add("--reuse", action="store_true", help="go on with our store of an earlier run instead of ingesting again")
     add("--out", type=pathlib.Path, metavar="DIR", help="where the results go [.moerag/bench/results]")

@@ -67,10 +67,7 @@ class Setup:
             say(script("export_onnx.py", self.encoder, self.graph))
         if not (self.index / "embeddings.npy").exists():
             say("the peers' embeddings, once for this corpus")
-            say(script("encoders.py", "embed", self.encoder, self.graph, self.passages, self.index / "embeddings.npy"))
-
-    def threads(self, engine):
-        return int(script("encoders.py", "threads", self.encoder, self.graph, engine))
+            say(script("encoders.py", self.encoder, self.graph, self.passages, self.index / "embeddings.npy"))
 
     def smaller_or_larger(self, passages):
         """The corpus of a training task."""

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -16,6 +17,8 @@ import time
 ALONE = {"start_new_session": True}
 # Queries are distinct; this makes sure of it.
 NO_CACHE = {"MOERAG_ROUTER__CACHE__REPLY_BYTES": "0"}
+# What the number of a peer's computing threads is chosen by; the first third warms up.
+TRIAL = [f"how do I create a listener that accepts {number} connections?" for number in range(60)]
 HERE = pathlib.Path(__file__).resolve().parent
 COLLECTION = "bench"
 LABELS = {
@@ -76,16 +79,35 @@ class Process:
 
 
 class Peer:
-    """A Python peer."""
+    """A Python peer. `threads` compute a single query; None takes as many as answer it faster."""
 
     def __init__(self, key, setup, threads):
-        self.key, self.setup = key, setup
+        self.key, self.setup, self.threads = key, setup, threads
         self.log = setup.logs / f"{key}.log"
-        self.command = [sys.executable, str(HERE / "peer.py"), key, "--encoder", str(setup.encoder), "--graph", str(setup.graph),
-                        "--threads", str(threads)]
-        if key == "qdrant":
-            self.command += ["--qdrant", setup.qdrant]
         self.process = self.corpus = None
+
+    @property
+    def command(self):
+        command = [sys.executable, str(HERE / "peer.py"), self.key, "--encoder", str(self.setup.encoder), "--graph", str(self.setup.graph),
+                   "--threads", str(self.threads)]
+        return command + (["--qdrant", self.setup.qdrant] if self.key == "qdrant" else [])
+
+    def choose_threads(self, passages):
+        """One, or one for each core, by whole queries: the encoder alone may be faster with all cores and the
+        query slower, because threads that wait for the next product keep its other steps from the cores.
+        The wrong number costs a peer a factor of two to eight, which would flatter us.
+        """
+        if self.threads:
+            return
+        medians = {}
+        for threads in sorted({1, os.cpu_count()}):
+            self.threads = threads
+            self.start()
+            self.open(passages)
+            ms = self.ask("latency", queries=TRIAL)["ms"]
+            medians[threads] = statistics.median(ms[len(ms) // 3:])
+            self.close()
+        self.threads = min(medians, key=medians.get)
 
     def start(self):
         self.process = Process(self.command, self.log)
