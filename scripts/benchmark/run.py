@@ -36,9 +36,11 @@ def systems_of(options, setup):
 def bring_up(options, setup, systems, found):
     """Starts everything; with few passages first, where memory is measured."""
     queries = setup.queries.take(measure.COLD_QUERIES)
+    # First: our trainer would train by itself while it waits for them.
     for system in systems:
         if isinstance(system, Peer):
             system.choose_threads(setup.passages)
+    for system in systems:
         system.start()
         if "cold" in options.tasks:
             system.open(setup.few)
