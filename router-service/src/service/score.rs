@@ -238,8 +238,10 @@ impl RouterEngine {
                         .map(|row| scored.features(row))
                         .collect();
                     let tokens = &*scored.tokens;
+                    // Idle cores take a share; under load there are none, and nothing is lost.
+                    let share = passages.len().div_ceil(rayon::current_num_threads());
                     let parts: Vec<Array2<f32>> = passages
-                        .par_chunks(share_of(passages.len()))
+                        .par_chunks(share.max(LEAST_SHARE))
                         .map(|part| views.raw(&scored.query, tokens, &feedback, part, None))
                         .collect();
                     let parts: Vec<ArrayView2<'_, f32>> = parts.iter().map(|p| p.view()).collect();
@@ -267,11 +269,4 @@ impl RouterEngine {
             })
             .await?
     }
-}
-
-/// How many of `n` candidates a thread takes. Idle cores take a share; under load there are none, and nothing
-/// is lost.
-fn share_of(n: usize) -> usize {
-    let each = n.div_ceil(rayon::current_num_threads());
-    each.max(LEAST_SHARE)
 }
