@@ -55,6 +55,9 @@ pub struct RouterConfig {
     pub ingest: IngestConfig,
     /// What is kept for queries that come again.
     pub cache: CacheConfig,
+    /// Whether each thread of queries stays on a core of its own, where there is one for each. Faster after
+    /// a pause; worse if other programs keep single cores busy.
+    pub pin_threads: bool,
     /// Milliseconds between two checks of the store for the health service.
     pub health_interval_millis: u64,
     /// Milliseconds that requests have to end after a signal.
@@ -78,6 +81,7 @@ impl Default for RouterConfig {
             limits: Limits::default(),
             ingest: IngestConfig::default(),
             cache: CacheConfig::default(),
+            pin_threads: true,
             health_interval_millis: 1000,
             drain_millis: 10_000,
             log: TelemetryConfig::default(),

@@ -8,13 +8,13 @@
 //! - `health`: gRPC health that follows the store.
 
 pub mod args;
-mod background;
 pub mod config;
 pub mod domain;
 mod health;
 pub mod model_slot;
 pub mod service;
 mod start;
+mod threads;
 mod transport;
 
 pub use domain::{

@@ -48,6 +48,7 @@ pub(crate) async fn start(
         permits: config.permits.clone(),
         ingest: config.ingest.clone(),
         cache: config.cache.clone(),
+        pin_threads: config.pin_threads,
         key_spec: ViewConfig::default().key_spec,
     };
     slot.set(RouterEngine::new(engine_config, store, encoder, models)?);

@@ -146,9 +146,10 @@ impl CpuPool {
         ahead
     }
 
-    /// Runs `work` once on every thread of the pool and waits for it: settings of threads.
-    pub fn broadcast(&self, work: impl Fn() + Sync) {
-        self.pool.broadcast(|_| work());
+    /// Runs `work` once on every thread of the pool, with the thread's number, and waits for it: settings
+    /// of threads.
+    pub fn broadcast(&self, work: impl Fn(usize) + Sync) {
+        self.pool.broadcast(|thread| work(thread.index()));
     }
 }
 

@@ -26,8 +26,8 @@ pub(crate) use loaded::sources_of;
 pub use loaded::{Generations, LoadedModel};
 pub use watch::watch;
 
-use crate::background;
 use crate::domain::RouterError;
+use crate::threads;
 
 /// What a slot needs to know to judge a version.
 #[derive(Clone, Debug)]
@@ -65,7 +65,7 @@ impl ModelSlot {
         config: SlotConfig,
         store: Option<CheckpointStore>,
     ) -> Result<Self, RouterError> {
-        let pool = background::pool("model", Some(1))?;
+        let pool = threads::background("model", Some(1))?;
         let generations = Generations::default();
         let (kind, view_config) = (config.device, config.view_config.clone());
         let counter = generations.clone();

@@ -13,9 +13,9 @@ use tracing::debug;
 use super::admission::{Admission, Permits};
 use super::cache::{CacheConfig, ReplyCache};
 use super::ingest::IngestConfig;
-use crate::background;
 use crate::domain::{Limits, RouterError};
 use crate::model_slot::ModelSlot;
+use crate::threads;
 
 /// How long the specification of a collection is believed without asking the store again.
 const SPEC_TTL: Duration = Duration::from_secs(5);
@@ -33,6 +33,8 @@ pub struct EngineConfig {
     pub ingest: IngestConfig,
     /// What is kept for queries that come again.
     pub cache: CacheConfig,
+    /// Whether each thread of queries stays on a core of its own.
+    pub pin_threads: bool,
     /// How the keys of new collections are made.
     pub key_spec: KeySpec,
 }
@@ -80,8 +82,8 @@ impl RouterEngine {
         encoder: Arc<Encoder>,
         models: Arc<ModelSlot>,
     ) -> Result<Self, RouterError> {
-        let pool = CpuPool::new("query", None)?;
-        let background = background::pool("background", None)?;
+        let pool = threads::queries(config.pin_threads)?;
+        let background = threads::background("background", None)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 admission: Admission::new(&config.permits, pool.threads()),
