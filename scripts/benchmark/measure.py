@@ -1,15 +1,19 @@
 """The measurements. What two systems are compared by is interleaved: round by round, in shuffled order,
 everyone gets the same queries, which nobody has seen before; a machine that is slow for a minute is
-slow for all. Who is not measured waits and uses no CPU.
+slow for all. Who is not measured waits and uses no CPU, once it has come to rest.
 """
 
 import random
+import time
 
 from encoders import embedded_text, read_passages
 
 CLIENTS = (1, 4, 16, 64)
 TOP_K = 10
 WARM_UP = 20
+# Seconds until the system before has come to rest. Computing threads wait actively for the next product:
+# OpenBLAS's, numpy's, for some 30 ms after the last one, during which whoever is next had one core less.
+REST = 0.2
 COLD_STARTS, COLD_QUERIES = 3, 21
 ENGINES = {"ours": ("int8", "f32", "plain_burn"), "a": ("torch",), "b": ("onnxruntime",)}
 FEW = 100  # Passages of the start that memory is compared with.
@@ -42,6 +46,7 @@ class Measurements:
 
     def asked(self, system, command, count, **arguments):
         """The reply, and the CPU time of the system itself for each of `count` queries."""
+        time.sleep(REST)
         before = system.ask("resources")["cpu_s"]
         reply = system.ask(command, **arguments)
         return reply, (system.ask("resources")["cpu_s"] - before) * 1e3 / count
