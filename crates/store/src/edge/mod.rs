@@ -20,6 +20,7 @@ mod index;
 mod owner;
 #[cfg(test)]
 mod power;
+mod recent;
 mod rows;
 mod seal;
 mod shared;
@@ -58,10 +59,8 @@ pub struct EdgeOptions {
     pub reserve_bytes: u64,
     /// Page cache of one collection's database in bytes. Default: 24 MiB.
     pub database_cache_bytes: usize,
-    /// Cache of decoded vectors and terms of one collection in bytes. Default: 40 MiB.
-    pub point_cache_bytes: u64,
-    /// Cache of decoded keys of one collection in bytes. Default: 48 MiB.
-    pub key_cache_bytes: u64,
+    /// Cache of decoded vectors, terms and keys of one collection in bytes. Default: 80 MiB.
+    pub row_cache_bytes: u64,
     /// Passages from which on an HNSW index is built; below, dense search is exact. Default: 50,000
     /// (about 5 ms of CPU a search).
     pub hnsw_from_points: usize,
@@ -84,8 +83,7 @@ impl Default for EdgeOptions {
         Self {
             reserve_bytes: 64 << 20,
             database_cache_bytes: 24 << 20,
-            point_cache_bytes: 40 << 20,
-            key_cache_bytes: 48 << 20,
+            row_cache_bytes: 80 << 20,
             hnsw_from_points: 50_000,
             rebuild_unclean_below: 20_000,
             compact_from_bytes: 64 << 20,

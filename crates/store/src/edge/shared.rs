@@ -7,8 +7,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use arc_swap::ArcSwap;
 use moerag_retrieve::KeyBlock;
 use moerag_retrieve::linalg::dot;
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
 use rayon::prelude::*;
 use tokio::sync::watch;
 
@@ -16,6 +14,7 @@ use super::EdgeOptions;
 use super::disk::DirLock;
 use super::filter::edge_filter;
 use super::index::{Hit, Index};
+use super::recent::RecentRows;
 use super::rows::Point;
 use super::snapshot::Snapshot;
 use super::truth::Truth;
@@ -86,31 +85,7 @@ pub(super) struct Shared {
     pub(super) progress: watch::Sender<Progress>,
     /// Whoever can still write into the directory keeps others from it: a build may outlive the store.
     _lock: Arc<DirLock>,
-    points: Cache<u128, Arc<Point>, PointBytes>,
-    keys: Cache<u128, Arc<KeyBlock>, KeyBytes>,
-}
-
-#[derive(Clone)]
-struct PointBytes;
-
-impl Weighter<u128, Arc<Point>> for PointBytes {
-    fn weight(&self, _: &u128, point: &Arc<Point>) -> u64 {
-        let numbers = point.vector.len() + point.lex.terms.len() + point.lex.sentence_ends.len();
-        (numbers * 4 + point.at.document_id.len() + 160) as u64
-    }
-}
-
-#[derive(Clone)]
-struct KeyBytes;
-
-impl Weighter<u128, Arc<KeyBlock>> for KeyBytes {
-    fn weight(&self, _: &u128, keys: &Arc<KeyBlock>) -> u64 {
-        let words = keys.wordpieces.len() + keys.sentence_tokens.len();
-        let codes = keys.tokens.codes.len() + keys.tokens.gains.len();
-        let tokens = codes + keys.tokens.slots.len() + keys.smooth_norms.len();
-        let bytes = tokens + keys.sentences.codes.len();
-        (bytes + words * 4 + keys.window_norms.len() * 2 + 256) as u64
-    }
+    rows: RecentRows,
 }
 
 impl Shared {
@@ -121,10 +96,6 @@ impl Shared {
         lock: &Arc<DirLock>,
         truth: Truth,
     ) -> Self {
-        // A cached row never goes stale: a point id stands for one revision of one passage.
-        let cache = |bytes: u64, each: u64| ((bytes / each) as usize, bytes);
-        let (point_items, point_bytes) = cache(options.point_cache_bytes, 2_500);
-        let (key_items, key_bytes) = cache(options.key_cache_bytes, 10_000);
         Self {
             name: name.to_owned(),
             opened: OPENED.fetch_add(1, Ordering::Relaxed),
@@ -136,8 +107,7 @@ impl Shared {
             truth,
             index: RwLock::new(None),
             progress: watch::Sender::default(),
-            points: Cache::with_weighter(point_items, point_bytes, PointBytes),
-            keys: Cache::with_weighter(key_items, key_bytes, KeyBytes),
+            rows: RecentRows::new(options.row_cache_bytes),
         }
     }
 
@@ -279,7 +249,7 @@ impl Shared {
         point: u128,
         known: bool,
     ) -> Result<Option<Arc<Point>>, StoreError> {
-        let cached = self.points.get(&point);
+        let cached = self.rows.point(point);
         if known && cached.is_some() {
             return Ok(cached);
         }
@@ -288,7 +258,7 @@ impl Shared {
         }
         let read = snapshot.point(point)?.map(Arc::new);
         if let Some(read) = &read {
-            self.points.insert(point, Arc::clone(read));
+            self.rows.put_point(point, read);
         }
         Ok(read)
     }
@@ -296,8 +266,7 @@ impl Shared {
     /// Drops points that are gone from the caches.
     pub(super) fn forget(&self, gone: &[u128]) {
         for point in gone {
-            self.points.remove(point);
-            self.keys.remove(point);
+            self.rows.forget(*point);
         }
     }
 
@@ -312,18 +281,18 @@ impl Shared {
             .map(|at| {
                 // What is cached is live, or was when its passage was found.
                 let point = at.point.as_u128();
-                if let Some(cached) = self.keys.get(&point) {
+                if let Some(cached) = self.rows.keys(point) {
                     return Ok(Some(cached));
                 }
                 // A number is one passage's for ever, so a cached one is as good as a row.
-                let number = match self.points.get(&point) {
+                let number = match self.rows.point(point) {
                     Some(cached) => Some(cached.number),
                     None => snapshot.number(point)?,
                 };
                 let keys = number.map(|number| snapshot.keys(number)).transpose()?;
                 let read = keys.flatten().map(Arc::new);
                 if let Some(read) = &read {
-                    self.keys.insert(point, Arc::clone(read));
+                    self.rows.put_keys(point, read);
                 }
                 Ok(read)
             })
