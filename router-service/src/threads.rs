@@ -12,7 +12,6 @@ const NICE: i32 = 10;
 /// (docs/speed.md).
 pub(crate) fn queries(pinned: bool) -> Result<CpuPool, CpuPoolError> {
     let pool = CpuPool::new("query", None)?;
-    #[cfg(target_os = "linux")]
     if pinned {
         pin(&pool);
     }
@@ -56,6 +55,9 @@ fn pin(pool: &CpuPool) {
         let _ = sched_setaffinity(None, &own);
     });
 }
+
+#[cfg(not(target_os = "linux"))]
+fn pin(_: &CpuPool) {}
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
