@@ -11,8 +11,8 @@ from encoders import embedded_text, read_passages
 CLIENTS = (1, 4, 16, 64)
 TOP_K = 10
 WARM_UP = 20
-# Seconds until the system before has come to rest. Computing threads wait actively for the next product:
-# OpenBLAS's, numpy's, for some 30 ms after the last one, during which whoever is next had one core less.
+# Seconds until the system before has come to rest. Its second computing thread (numpy's, by all appearances)
+# waits actively for tens of milliseconds after the last product, and whoever is next had one core less.
 REST = 0.2
 COLD_STARTS, COLD_QUERIES = 3, 21
 ENGINES = {"ours": ("int8", "f32", "plain_burn"), "a": ("torch",), "b": ("onnxruntime",)}
