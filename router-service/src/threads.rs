@@ -38,13 +38,9 @@ pub(crate) fn background(
 /// share of a larger machine the system had better choose among the cores.
 #[cfg(target_os = "linux")]
 fn pin(pool: &CpuPool) {
-    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    use rustix::thread::{CpuSet, sched_setaffinity};
 
-    let Ok(allowed) = sched_getaffinity(None) else {
-        return;
-    };
-    let cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
-    let cores: Vec<usize> = cores.collect();
+    let cores = allowed_cores();
     if cores.len() != pool.threads() {
         return;
     }
@@ -59,13 +55,23 @@ fn pin(pool: &CpuPool) {
 #[cfg(not(target_os = "linux"))]
 fn pin(_: &CpuPool) {}
 
+/// The cores on which this thread may run; none if the system does not tell.
+#[cfg(target_os = "linux")]
+fn allowed_cores() -> Vec<usize> {
+    use rustix::thread::{CpuSet, sched_getaffinity};
+
+    let Ok(allowed) = sched_getaffinity(None) else {
+        return Vec::new();
+    };
+    let cores = 0..CpuSet::MAX_CPU;
+    cores.filter(|core| allowed.is_set(*core)).collect()
+}
+
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
     use std::sync::Mutex;
-
-    use rustix::thread::{CpuSet, sched_getaffinity};
 
     use super::*;
 
@@ -73,9 +79,7 @@ mod tests {
     fn cores(pool: &CpuPool) -> Vec<Vec<usize>> {
         let found = Mutex::new(vec![Vec::new(); pool.threads()]);
         pool.broadcast(|thread| {
-            let set = sched_getaffinity(None).unwrap();
-            let cores = (0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core));
-            found.lock().unwrap()[thread] = cores.collect();
+            found.lock().unwrap()[thread] = allowed_cores();
         });
         found.into_inner().unwrap()
     }
@@ -84,7 +88,7 @@ mod tests {
     fn threads_of_queries_have_a_core_each_and_others_have_all() {
         let free = cores(&queries(false).unwrap());
         let all = &free[0];
-        assert!(free.iter().all(|cores| cores == all));
+        assert!(!all.is_empty() && free.iter().all(|cores| cores == all));
         let pinned = cores(&queries(true).unwrap());
         if all.len() == pinned.len() {
             assert_eq!(pinned.concat(), *all);
