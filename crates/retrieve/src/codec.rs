@@ -318,8 +318,12 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     fn unit_rows(n: usize, seed: u64) -> Array2<f32> {
+        unit_rows_of(384, n, seed)
+    }
+
+    fn unit_rows_of(dims: usize, n: usize, seed: u64) -> Array2<f32> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let rows = Array2::from_shape_fn((n, 384), |_| rng.random::<f32>() - 0.5);
+        let rows = Array2::from_shape_fn((n, dims), |_| rng.random::<f32>() - 0.5);
         unit(rows)
     }
 
@@ -368,6 +372,23 @@ mod tests {
                 assert!((f - s).abs() < 5e-4, "{f} {s}");
                 assert!((f - e).abs() < limit, "{f} {e}");
             }
+        }
+    }
+
+    #[test]
+    fn any_width_of_an_encoder_will_do() {
+        for dims in [31, 36, 300, 768] {
+            let codec = TokenCodec::new(&KeySpec::of_dims(dims));
+            let (states, queries) = (unit_rows_of(dims, 20, 1), unit_rows_of(dims, 3, 2));
+            let made = codec.encode(states.view(), &[]);
+            assert_eq!(made.codes.len() % codec.spec().bytes_per_code(), 0);
+            let mut decoded = Array2::zeros((0, 0));
+            codec.decode_into(made.of(&[]), &mut decoded);
+            let slow = decoded.dot(&codec.rotate(queries.view()).t());
+            let fast = codec.similarities(queries.view(), made.of(&[]));
+            assert_eq!(fast.dim(), slow.dim(), "{dims}");
+            let worst = (&fast - &slow).mapv(f32::abs);
+            assert!(worst.iter().all(|off| *off < 5e-4), "{dims}: {worst}");
         }
     }
 

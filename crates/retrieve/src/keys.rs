@@ -75,6 +75,15 @@ impl Default for KeySpec {
 }
 
 impl KeySpec {
+    /// The default for an encoder whose vectors have `dims` dimensions.
+    pub fn of_dims(dims: usize) -> Self {
+        Self {
+            // The encoder refuses widths above 2^13.
+            dims: u16::try_from(dims).unwrap_or(u16::MAX),
+            ..Self::default()
+        }
+    }
+
     /// Short name, for example `k4-d384-sign1-p15-r0`.
     pub fn id(&self) -> String {
         let code = match self.code {
@@ -125,6 +134,14 @@ pub struct KeyBlock {
 }
 
 impl KeyBlock {
+    /// Bytes that it takes in memory, about: what a cache weighs it by.
+    pub fn bytes(&self) -> usize {
+        let lists = self.wordpieces.len() + self.sentence_tokens.len();
+        let tokens = self.tokens.codes.len() + self.tokens.gains.len() + self.tokens.slots.len();
+        let norms = self.smooth_norms.len() + self.window_norms.len() * 2;
+        size_of::<Self>() + lists * 4 + tokens + norms + self.sentences.codes.len()
+    }
+
     /// Compresses one passage.
     ///
     /// `vector` is the passage's unit pooled vector, `[d]`, `states` the unit token states `[seq, d]`,

@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::thread::available_parallelism;
 
@@ -36,7 +35,6 @@ pub enum CpuPoolError {
 #[derive(Clone, Debug)]
 pub struct CpuPool {
     pool: Arc<rayon::ThreadPool>,
-    pending: Arc<AtomicUsize>,
 }
 
 impl CpuPool {
@@ -56,18 +54,12 @@ impl CpuPool {
             })?;
         Ok(Self {
             pool: Arc::new(pool),
-            pending: Arc::default(),
         })
     }
 
     /// Number of threads.
     pub fn threads(&self) -> usize {
         self.pool.current_num_threads()
-    }
-
-    /// Number of pieces of work that wait or run.
-    pub fn pending(&self) -> usize {
-        self.pending.load(Ordering::Relaxed)
     }
 
     /// Runs `work` on the pool within the current span, at once if this is a thread of it already. If the
@@ -83,9 +75,7 @@ impl CpuPool {
     {
         let span = Span::current();
         let (sender, receiver) = oneshot::channel();
-        let pending = Pending::new(&self.pending);
         let run = move || {
-            let _pending = pending;
             if sender.is_closed() {
                 return;
             }
@@ -106,7 +96,8 @@ impl CpuPool {
     /// Begins a future on a thread of the pool: for work in several steps that hardly ever wait. What it
     /// asks of this pool runs on that thread too, so it changes threads once. Should it have to wait after all,
     /// it goes on with the caller, which is why no executor is needed: threads of the pool may take other work
-    /// between two halves of this one, and executors must not be nested.
+    /// between two halves of this one, and executors must not be nested. For the same reason the work must not
+    /// hold a lock while it waits for halves: what its thread takes meanwhile may want the same one.
     ///
     /// # Errors
     /// As [`run`](Self::run).
@@ -177,22 +168,6 @@ impl<R> std::fmt::Debug for Ahead<R> {
     }
 }
 
-/// Counts a piece of work for as long as it lives.
-struct Pending(Arc<AtomicUsize>);
-
-impl Pending {
-    fn new(counter: &Arc<AtomicUsize>) -> Self {
-        counter.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(counter))
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 fn panic_message(panic: &(dyn Any + Send)) -> String {
     panic
         .downcast_ref::<&str>()
@@ -205,7 +180,7 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::sync::mpsc;
 
     use super::*;
@@ -284,7 +259,6 @@ mod tests {
         let ran = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&ran);
         drop(pool.run(move || flag.store(true, Ordering::SeqCst)));
-        assert_eq!(pool.pending(), 2);
         release.send(()).unwrap();
         blocker.await.unwrap().unwrap();
         pool.run(|| ()).await.unwrap();

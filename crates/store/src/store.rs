@@ -137,6 +137,17 @@ pub trait PassageStore: Send + Sync {
     /// One collection.
     async fn collection(&self, name: &str) -> Result<CollectionInfo, StoreError>;
 
+    /// The specification of one collection, for those who ask often: nothing has to be counted for it.
+    async fn spec(&self, name: &str) -> Result<CollectionSpec, StoreError> {
+        Ok(self.collection(name).await?.spec)
+    }
+
+    /// The specifications of all collections, by name.
+    async fn specs(&self) -> Result<Vec<(String, CollectionSpec)>, StoreError> {
+        let all = self.collections().await?.into_iter();
+        Ok(all.map(|info| (info.name, info.spec)).collect())
+    }
+
     /// Removes a collection with everything in it; false if there was none.
     async fn drop_collection(&self, name: &str) -> Result<bool, StoreError>;
 

@@ -196,12 +196,27 @@ async fn a_collection_whose_creation_was_cut_short_is_cleared_away() {
     let dir = tempfile::tempdir().unwrap();
     let half = dir.path().join("collections/half");
     std::fs::create_dir_all(&half).unwrap();
-    std::fs::create_dir_all(dir.path().join("collections/trash-1/x")).unwrap();
+    std::fs::create_dir_all(dir.path().join("collections/.trash-1/x")).unwrap();
     let store = open(dir.path());
     assert_eq!(store.collections().await.unwrap(), []);
-    assert!(!half.exists() && !dir.path().join("collections/trash-1").exists());
+    assert!(!half.exists() && !dir.path().join("collections/.trash-1").exists());
     store.ensure_collection("half", &spec()).await.unwrap();
     check_whole(&store, "half", &Model::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_keeps_whatever_name_it_was_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let names = ["trash-1", "index-1", "truth.redb", "collections", "lock"];
+    let store = open(dir.path());
+    for name in names {
+        store.ensure_collection(name, &spec()).await.unwrap();
+    }
+    drop(store);
+    let found = reopened(dir.path()).collections().await.unwrap();
+    let mut found: Vec<&str> = found.iter().map(|info| info.name.as_str()).collect();
+    found.sort_unstable_by_key(|name| names.iter().position(|n| n == name));
+    assert_eq!(found, names);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -143,5 +143,15 @@ mod tests {
         let first = rotation.row(0).to_vec();
         assert_eq!(first, random_rotation(384, 0).row(0).to_vec());
         assert_ne!(first, random_rotation(384, 1).row(0).to_vec());
+        // What is stored depends on it: another matrix is another `KeySpec::version`.
+        let stored = [
+            -0.076_836_06_f32,
+            0.039_901_93,
+            -0.058_235_224,
+            0.005_421_677,
+        ];
+        for (found, stored) in first.iter().zip(stored) {
+            assert!((found - stored).abs() < 1e-6, "{:?}", &first[..4]);
+        }
     }
 }

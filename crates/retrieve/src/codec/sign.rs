@@ -34,7 +34,8 @@ pub(super) struct SignTables {
 impl SignTables {
     /// Tables of rotated rows `[lanes, d]`; a sign stands for `scale`.
     pub(super) fn new(rotated: &Array2<f32>, scale: f32) -> Self {
-        let bytes = rotated.ncols() / 8;
+        let dims = rotated.ncols();
+        let bytes = dims.div_ceil(8);
         // Room for the rounding of every entry.
         let most = f32::from(i16::MAX) - (2 * bytes) as f32;
         let magnitude = |row: usize| rotated.row(row).iter().map(|x| x.abs()).sum::<f32>();
@@ -50,7 +51,11 @@ impl SignTables {
             }
             let inverse = units[group].map(|unit| 1.0 / (unit + f32::MIN_POSITIVE));
             let terms: [[f32; LANES]; 4] = std::array::from_fn(|k| {
-                let value = |lane| rotated[(group * LANES + lane, half * 4 + k)];
+                // The last byte may have bits that stand for no dimension.
+                let value = |lane| match half * 4 + k {
+                    dim if dim < dims => rotated[(group * LANES + lane, dim)],
+                    _ => 0.0,
+                };
                 std::array::from_fn(|lane| value(lane) * inverse[lane])
             });
             for (sums, exact) in table.iter_mut().zip(signed_sums(&terms)) {

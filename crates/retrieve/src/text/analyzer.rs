@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use rust_stemmers::Stemmer;
+use unicode_normalization::UnicodeNormalization;
 use unicode_segmentation::UnicodeSegmentation;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -10,7 +11,11 @@ use super::language::Language;
 
 /// Raise it when [`Analyzer::terms`] would give the same text other terms: part of every document's
 /// revision.
-pub const ANALYZER_VERSION: u32 = 2;
+pub const ANALYZER_VERSION: u32 = 3;
+
+/// Longest word, in bytes, that is stemmed. No word of any language is as long, and the stemmers' time
+/// can grow with the square of the length.
+const LONGEST_STEMMED: usize = 256;
 
 /// Characters that Unicode's word rules leave inside a word (`example.com`, `don't`, `max_tokens`,
 /// `3:15`) and that separate terms here: a query for `example` has to find `example.com`.
@@ -32,8 +37,8 @@ pub struct Term {
     pub end: usize,
 }
 
-/// Splits text into terms: Unicode words, lower case, stop words out, Snowball stems. The one
-/// tokenizer of all lexical views.
+/// Splits text into terms: Unicode words, folded, stop words out, Snowball stems. The one tokenizer of
+/// all lexical views.
 pub struct Analyzer {
     language: Language,
     stemmer: Option<Stemmer>,
@@ -64,11 +69,6 @@ impl Analyzer {
         }
     }
 
-    /// The language it was made for.
-    pub fn language(&self) -> Language {
-        self.language
-    }
-
     /// Terms of `text` in order, with their byte ranges; stop words are left out. A word that capitals
     /// divide gives its parts after itself: `HashMap` is found by "hash map" and by "hashmap".
     pub fn terms(&self, text: &str) -> Vec<Term> {
@@ -91,9 +91,9 @@ impl Analyzer {
 
     /// The term at a byte range; `None` for a stop word.
     fn term(&self, text: &str, start: usize, end: usize) -> Option<Term> {
-        let lower = text[start..end].to_lowercase();
-        (!self.stop_words.contains(lower.as_str())).then(|| Term {
-            id: self.id_of_lower(&lower),
+        let word = folded(&text[start..end]);
+        (!self.stop_words.contains(word.as_str())).then(|| Term {
+            id: self.id_of_folded(&word),
             start,
             end,
         })
@@ -104,32 +104,29 @@ impl Analyzer {
         words(text).collect()
     }
 
-    /// Whether `word` (any case) is a stop word.
-    pub fn is_stop_word(&self, word: &str) -> bool {
-        self.stop_words.contains(word.to_lowercase().as_str())
-    }
-
-    /// Stem of one word.
-    pub fn stem(&self, word: &str) -> String {
-        let lower = word.to_lowercase();
-        match &self.stemmer {
-            Some(stemmer) => stemmer.stem(&lower).into_owned(),
-            None => lower,
-        }
-    }
-
     /// Term id of one word, whether it is a stop word or not.
     pub fn term_id(&self, word: &str) -> u32 {
-        self.id_of_lower(&word.to_lowercase())
+        self.id_of_folded(&folded(word))
     }
 
-    fn id_of_lower(&self, lower: &str) -> u32 {
+    fn id_of_folded(&self, word: &str) -> u32 {
         // The lower half of a 64-bit hash: among 100 000 stems about one pair shares an id.
         match &self.stemmer {
-            Some(stemmer) => xxh3_64(stemmer.stem(lower).as_bytes()) as u32,
-            None => xxh3_64(lower.as_bytes()) as u32,
+            Some(stemmer) if word.len() <= LONGEST_STEMMED => {
+                xxh3_64(stemmer.stem(word).as_bytes()) as u32
+            }
+            _ => xxh3_64(word.as_bytes()) as u32,
         }
     }
+}
+
+/// A word in lower case, and in the one form (NFKC) that Unicode has for texts that look alike: an
+/// accent may be a character of its own, a PDF has ligatures.
+fn folded(word: &str) -> String {
+    if word.is_ascii() {
+        return word.to_ascii_lowercase();
+    }
+    word.nfkc().flat_map(char::to_lowercase).collect()
 }
 
 fn words(text: &str) -> impl Iterator<Item = (usize, usize)> + '_ {
@@ -144,8 +141,8 @@ fn words(text: &str) -> impl Iterator<Item = (usize, usize)> + '_ {
     })
 }
 
-/// Byte ranges of the parts of a word that capitals divide: `Oom`, `Observer`; `HTTP`, `Server`. None
-/// where they do not.
+/// Byte ranges of the parts of a word that capitals divide: `Oom`, `Observer`; `HTTP`, `Server`;
+/// `Sha256`, `Digest`. None where they do not.
 fn humps(word: &str) -> impl Iterator<Item = (usize, usize)> + '_ {
     let begins = |at: usize| {
         let mut before = word[..at].chars().rev();
@@ -153,7 +150,8 @@ fn humps(word: &str) -> impl Iterator<Item = (usize, usize)> + '_ {
         let (last, first, next) = (before.next(), from.next(), from.next());
         first.is_some_and(char::is_uppercase)
             && (last.is_some_and(char::is_lowercase)
-                || last.is_some_and(char::is_uppercase) && next.is_some_and(char::is_lowercase))
+                || last.is_some_and(|c| c.is_uppercase() || c.is_numeric())
+                    && next.is_some_and(char::is_lowercase))
     };
     let mut cuts = word
         .char_indices()
@@ -230,7 +228,7 @@ mod tests {
         assert_eq!(id("hashmap"), id("HashMap"));
         assert_eq!(en.terms("HashMap")[1].id, id("hash"));
         assert_eq!(
-            texts(&en, "ÜberGroße NASA USA's CoV2"),
+            texts(&en, "ÜberGroße NASA USA's CoV2 Sha256Digest 10GB"),
             [
                 "ÜberGroße",
                 "Über",
@@ -239,7 +237,11 @@ mod tests {
                 "USA",
                 "CoV2",
                 "Co",
-                "V2"
+                "V2",
+                "Sha256Digest",
+                "Sha256",
+                "Digest",
+                "10GB"
             ]
         );
         let title: Vec<u32> = en
@@ -261,7 +263,31 @@ mod tests {
         assert!(ids.iter().all(|id| *id == ids[0]));
         assert_eq!(en.term_id("Runs"), ids[0]);
         assert_ne!(en.term_id("walk"), ids[0]);
-        assert_eq!(en.stem("Mortgages"), "mortgag");
+    }
+
+    #[test]
+    fn texts_that_look_alike_have_the_same_terms() {
+        let fr = Analyzer::new(Language::French);
+        let id = |text: &str| fr.terms(text)[0].id;
+        assert_eq!(id("Cafe\u{301}s"), id("cafés"));
+        assert_eq!(id("\u{fb01}nancier"), id("financier"));
+        assert_eq!(id("ＡＰＩ"), id("api"));
+        assert!(fr.terms("e\u{301}te\u{301}").is_empty(), "a stop word");
+    }
+
+    #[test]
+    fn a_word_of_a_megabyte_takes_no_longer_than_many() {
+        // A stemmer that rewrites the word for each `y` would take half a minute.
+        let word = "ay".repeat(1 << 19);
+        let words = "ay ".repeat(1 << 19);
+        let time = |text: &str| {
+            let start = std::time::Instant::now();
+            let found = Analyzer::default().terms(text).len();
+            (found, start.elapsed())
+        };
+        let ((one, alone), (many, apart)) = (time(&word), time(&words));
+        assert_eq!((one, many), (1, 1 << 19));
+        assert!(alone < apart, "{alone:?} and {apart:?}");
     }
 
     #[test]

@@ -83,28 +83,28 @@ impl Collection {
     }
 
     /// Commits documents; returns the journal entry that searches have to reach to see them.
-    pub(super) fn put(&self, mut documents: Vec<DocumentPut>) -> Result<u64, StoreError> {
+    pub(super) fn put(&self, documents: &[DocumentPut]) -> Result<u64, StoreError> {
         let before = self.shared.truth.committed();
         let spec = self.shared.truth.spec();
-        let mut changed = Vec::with_capacity(documents.len());
-        for document in documents.drain(..) {
-            check::document(&document, spec)?;
+        let (mut changed, mut bytes) = (false, 0u64);
+        for document in documents {
+            check::document(document, spec)?;
             let stored = before.document(&document.document_id)?;
             if stored.is_none_or(|row| row.revision != document.revision) {
-                changed.push(document);
+                changed = true;
+                bytes += check::size(document);
             }
         }
-        if changed.is_empty() {
+        if !changed {
             return Ok(before.seq);
         }
-        let bytes: u64 = changed.iter().map(check::size).sum();
         let reserve = self.shared.options.reserve_bytes;
         require_room(
             &self.shared.dir,
             reserve,
             bytes.saturating_mul(WRITE_FACTOR),
         )?;
-        let done = self.shared.truth.put(&changed);
+        let done = self.shared.truth.put(documents);
         self.wake();
         done.map_err(|error| self.name_full_disk(error))?;
         Ok(self.shared.truth.committed().seq)

@@ -49,8 +49,8 @@ use truth::{Truth, file_opener};
 
 /// Directory of the collections below the data directory.
 const COLLECTIONS: &str = "collections";
-/// Dropped collections are renamed to this before their files go.
-const TRASH_PREFIX: &str = "trash-";
+/// Dropped collections are renamed to this before their files go. No collection has such a name.
+const TRASH_PREFIX: &str = ".trash-";
 
 /// Sizes and limits of an [`EdgeStore`].
 #[derive(Debug, Clone)]
@@ -198,6 +198,13 @@ impl EdgeStore {
 }
 
 impl Inner {
+    /// By name.
+    fn all(&self) -> Vec<Arc<Collection>> {
+        let collections = self.collections.read();
+        let collections = collections.unwrap_or_else(PoisonError::into_inner);
+        collections.values().cloned().collect()
+    }
+
     fn get(&self, name: &str) -> Result<Arc<Collection>, StoreError> {
         let collections = self
             .collections
@@ -268,14 +275,7 @@ impl PassageStore for EdgeStore {
 
     async fn collections(&self) -> Result<Vec<CollectionInfo>, StoreError> {
         self.blocking(|inner| {
-            let all: Vec<_> = {
-                let collections = inner.collections.read();
-                collections
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .values()
-                    .cloned()
-                    .collect()
-            };
+            let all = inner.all();
             all.iter().map(|collection| collection.info()).collect()
         })
         .await
@@ -283,6 +283,18 @@ impl PassageStore for EdgeStore {
 
     async fn collection(&self, name: &str) -> Result<CollectionInfo, StoreError> {
         self.on(name, |collection| collection.info()).await
+    }
+
+    async fn spec(&self, name: &str) -> Result<CollectionSpec, StoreError> {
+        Ok(self.inner.get(name)?.shared.truth.spec().clone())
+    }
+
+    async fn specs(&self) -> Result<Vec<(String, CollectionSpec)>, StoreError> {
+        let all = self.inner.all().into_iter().map(|found| {
+            let shared = &found.shared;
+            (shared.name.clone(), shared.truth.spec().clone())
+        });
+        Ok(all.collect())
     }
 
     async fn drop_collection(&self, name: &str) -> Result<bool, StoreError> {
@@ -316,7 +328,7 @@ impl PassageStore for EdgeStore {
         documents: Vec<DocumentPut>,
     ) -> Result<(), StoreError> {
         let seq = self
-            .on(collection, move |collection| collection.put(documents))
+            .on(collection, move |collection| collection.put(&documents))
             .await?;
         self.settle(collection, seq).await
     }
@@ -409,15 +421,7 @@ impl PassageStore for EdgeStore {
 
     async fn health(&self) -> Result<(), StoreError> {
         self.blocking(|inner| {
-            let all: Vec<_> = {
-                let collections = inner.collections.read();
-                collections
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .values()
-                    .cloned()
-                    .collect()
-            };
-            for collection in all {
+            for collection in inner.all() {
                 collection.read(|shared| {
                     shared.truth.committed().document_count()?;
                     shared.with_index(|_| Ok(()))

@@ -7,8 +7,8 @@
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::build::{Build, Built};
@@ -110,11 +110,7 @@ impl Owner {
         }
         self.applied = mark.seq;
         self.mark = mark;
-        *self
-            .shared
-            .index
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = Some(index);
+        self.shared.put_index(Some(index), None);
         Ok(())
     }
 
@@ -161,11 +157,7 @@ impl Owner {
         }
         self.guarded("build", Self::finish_build);
         let flushed = self.guarded("flush", Self::flush);
-        *self
-            .shared
-            .index
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = None;
+        self.shared.put_index(None, None);
         if flushed {
             self.guarded("seal", |owner| {
                 seal::seal(&owner.shared.dir.join(&owner.mark.dir))
@@ -362,18 +354,7 @@ impl Owner {
         self.dead.clear();
         self.unflushed = 0;
         self.removed_since_optimize = changes.remove.len();
-        let old = {
-            let mut slot = self
-                .shared
-                .index
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
-            // Under the lock, so that no search pairs one index with the state of the other.
-            self.shared.settled.disturb();
-            self.shared.published.store(target);
-            slot.replace(index)
-        };
-        drop(old);
+        self.shared.put_index(Some(index), Some(target));
         self.shared.forget(&changes.remove);
         self.remove_strays();
         self.settle();

@@ -37,13 +37,7 @@ impl Weighter<(Kind, u128), Row> for Bytes {
                 let lex = point.lex.terms.len() + point.lex.sentence_ends.len();
                 (point.vector.len() + lex) * 4 + point.at.document_id.len() + 160
             }
-            Row::Keys(keys) => {
-                let words = keys.wordpieces.len() + keys.sentence_tokens.len();
-                let codes = keys.tokens.codes.len() + keys.tokens.gains.len();
-                let tokens = codes + keys.tokens.slots.len() + keys.smooth_norms.len();
-                let bytes = tokens + keys.sentences.codes.len();
-                bytes + words * 4 + keys.window_norms.len() * 2 + 256
-            }
+            Row::Keys(keys) => keys.bytes(),
         };
         bytes as u64
     }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use moerag_retrieve::KeyBlock;
@@ -31,6 +32,8 @@ const MAX_FETCH: usize = 50_000;
 const LEAST_SHARE: usize = 24;
 /// The same of texts.
 const LEAST_TEXTS: usize = 4;
+/// Between two looks whether the last search in an index that was replaced has ended.
+const LAST_SEARCHES: Duration = Duration::from_millis(1);
 /// Collections opened so far.
 static OPENED: AtomicU64 = AtomicU64::new(0);
 
@@ -70,6 +73,14 @@ impl Settled {
     }
 }
 
+/// The index together with the state that it serves.
+struct Searched {
+    index: Arc<Index>,
+    state: Arc<Snapshot>,
+    /// See [`Settled::epoch`].
+    epoch: Option<u64>,
+}
+
 pub(super) struct Shared {
     pub(super) name: String,
     /// Number of this opening among all of this process.
@@ -77,8 +88,8 @@ pub(super) struct Shared {
     pub(super) dir: PathBuf,
     pub(super) options: EdgeOptions,
     pub(super) truth: Truth,
-    /// Read-locked to search and to update, write-locked only to put another index in its place.
-    pub(super) index: RwLock<Option<Index>>,
+    /// Locked for moments only, see [`searched`](Self::searched).
+    index: RwLock<Option<Arc<Index>>>,
     /// The newest state whose points are all in the index: what searches see.
     pub(super) published: ArcSwap<Snapshot>,
     pub(super) settled: Settled,
@@ -124,9 +135,22 @@ impl Shared {
         &self,
         call: impl FnOnce(&Index) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let guard = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        match guard.as_ref() {
-            Some(index) => call(index),
+        call(&self.searched()?.index)
+    }
+
+    /// What searches look into now. The lock is not kept: a thread that waits for its halves
+    /// ([`rayon::join`]) may begin another query meanwhile, and that would wait for whoever wants to replace
+    /// the index, who would wait for this thread.
+    fn searched(&self) -> Result<Searched, StoreError> {
+        let slot = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        // Together under the lock: another index comes with its state.
+        let (epoch, state) = (self.settled.epoch(), self.published.load_full());
+        match slot.as_ref() {
+            Some(index) => Ok(Searched {
+                index: Arc::clone(index),
+                state,
+                epoch,
+            }),
             None => {
                 let failure = self.progress.borrow().failure.clone();
                 Err(StoreError::index(
@@ -137,52 +161,70 @@ impl Shared {
         }
     }
 
+    /// Puts another index, or none, in place of the present one, together with the state that it serves,
+    /// and waits for those who still search the old one.
+    pub(super) fn put_index(&self, index: Option<Index>, state: Option<Arc<Snapshot>>) {
+        let mut old = {
+            let mut slot = self.index.write().unwrap_or_else(PoisonError::into_inner);
+            if let Some(state) = state {
+                self.settled.disturb();
+                self.published.store(state);
+            }
+            std::mem::replace(&mut *slot, index.map(Arc::new))
+        };
+        // Nobody gets it any more, and no search waits for this thread.
+        while let Some(Err(searched)) = old.map(Arc::try_unwrap) {
+            std::thread::sleep(LAST_SEARCHES);
+            old = Some(searched);
+        }
+    }
+
     /// See [`PassageStore::candidates`](crate::PassageStore::candidates).
     pub(super) fn candidates(&self, query: &CandidateQuery) -> Result<Vec<Candidate>, StoreError> {
         let Some(clauses) = clauses(&query.filter) else {
             return Ok(Vec::new());
         };
-        self.with_index(|index| {
-            // Loaded under the lock: a rebuilt index comes together with its state.
-            let epoch = self.settled.epoch();
-            let snapshot = self.published.load_full();
-            let points = usize::try_from(snapshot.passage_count()?).unwrap_or(usize::MAX);
-            let n = query.n.min(points);
-            if n == 0 {
+        let Searched {
+            index,
+            state: snapshot,
+            epoch,
+        } = self.searched()?;
+        let points = usize::try_from(snapshot.passage_count()?).unwrap_or(usize::MAX);
+        let n = query.n.min(points);
+        if n == 0 {
+            return Ok(Vec::new());
+        }
+        let filter = edge_filter(&self.name, &clauses, &snapshot)?;
+        let dense = || {
+            let search = |limit| index.dense(&query.vector, n, limit, points, filter.as_ref());
+            let exact = |point: &Point, _| dot(&query.vector, &point.vector);
+            self.list(&snapshot, epoch, n, search, exact, index.dense_error())
+        };
+        let lexical = || {
+            if query.sparse.is_empty() {
                 return Ok(Vec::new());
             }
-            let filter = edge_filter(&self.name, &clauses, &snapshot)?;
-            let dense = || {
-                let search = |limit| index.dense(&query.vector, n, limit, points, filter.as_ref());
-                let exact = |point: &Point, _| dot(&query.vector, &point.vector);
-                self.list(&snapshot, epoch, n, search, exact, index.dense_error())
+            let search = |limit| {
+                let mut hits = index.lexical(&query.sparse, limit, filter.as_ref())?;
+                hits.retain(|(_, score)| *score > 0.0);
+                Ok(hits)
             };
-            let lexical = || {
-                if query.sparse.is_empty() {
-                    return Ok(Vec::new());
-                }
-                let search = |limit| {
-                    let mut hits = index.lexical(&query.sparse, limit, filter.as_ref())?;
-                    hits.retain(|(_, score)| *score > 0.0);
-                    Ok(hits)
-                };
-                self.list(&snapshot, epoch, n, search, |_, score| score, 0.0)
-            };
-            // Side by side where a core is idle.
-            let (dense, lexical) = rayon::join(dense, lexical);
-            let mut found = dense?;
-            found.extend(lexical?);
-            found.sort_unstable_by(|a, b| a.at.cmp(&b.at));
-            found.dedup_by(|a, b| a.at == b.at);
-            Ok(found
-                .into_iter()
-                .map(|point| Candidate {
-                    at: point.at.clone(),
-                    vector: point.vector.clone(),
-                    lex: point.lex.clone(),
-                })
-                .collect())
-        })
+            self.list(&snapshot, epoch, n, search, |_, score| score, 0.0)
+        };
+        // Side by side where a core is idle.
+        let (dense, lexical) = rayon::join(dense, lexical);
+        let mut found = dense?;
+        found.extend(lexical?);
+        found.sort_unstable_by(|a, b| a.at.cmp(&b.at));
+        found.dedup_by(|a, b| a.at == b.at);
+        Ok(found
+            .into_iter()
+            .map(|point| Candidate {
+                at: point.at.clone(),
+                vector: point.vector.clone(),
+                lex: point.lex.clone(),
+            })
+            .collect())
     }
 
     /// The best `n` live points of a list, by the score that `exact` makes of a point and of its score
@@ -284,13 +326,15 @@ impl Shared {
                 if let Some(cached) = self.rows.keys(point) {
                     return Ok(Some(cached));
                 }
-                // A number is one passage's for ever, so a cached one is as good as a row.
-                let number = match self.rows.point(point) {
-                    Some(cached) => Some(cached.number),
-                    None => snapshot.number(point)?,
+                // A number is one passage's for ever, so mostly a cached one is as good as a row. Only, a
+                // passage that was away and has come back has another one.
+                let cached = self.rows.point(point).map(|cached| cached.number);
+                let keys = |number: Option<u64>| number.map_or(Ok(None), |n| snapshot.keys(n));
+                let read = match keys(cached)? {
+                    Some(read) => Some(read),
+                    None => keys(snapshot.number(point)?)?,
                 };
-                let keys = number.map(|number| snapshot.keys(number)).transpose()?;
-                let read = keys.flatten().map(Arc::new);
+                let read = read.map(Arc::new);
                 if let Some(read) = &read {
                     self.rows.put_keys(point, read);
                 }
@@ -312,5 +356,52 @@ impl Shared {
                 }))
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use moerag_retrieve::{KeySpec, Language};
+
+    use super::super::EdgeStore;
+    use crate::spec::CollectionSpec;
+    use crate::store::PassageStore;
+
+    /// As when a thread takes another query while it waits for a half of its own.
+    #[tokio::test]
+    async fn a_search_within_a_search_does_not_wait_for_who_replaces_the_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = EdgeStore::open(dir.path(), super::EdgeOptions::default()).unwrap();
+        let spec = CollectionSpec {
+            space: "test".into(),
+            dim: 8,
+            key_spec: KeySpec::of_dims(8),
+            language: Language::English,
+        };
+        store.ensure_collection("docs", &spec).await.unwrap();
+        let shared = store.inner.get("docs").unwrap().shared.clone();
+        let (searching, search) = sync_channel::<()>(0);
+        let (ended, end) = sync_channel(1);
+        let (outer, owner) = (shared.clone(), shared.clone());
+        let named = |name: &str| std::thread::Builder::new().name(name.into());
+        let search_twice = move || {
+            let within = outer.with_index(|_| {
+                searching.send(()).unwrap();
+                while outer.index.try_read().is_ok_and(|slot| slot.is_some()) {
+                    std::thread::yield_now();
+                }
+                Ok(outer.with_index(|_| Ok(())).is_err())
+            });
+            ended.send(within.unwrap()).unwrap();
+        };
+        named("query").spawn(search_twice).unwrap();
+        search.recv().unwrap();
+        let replace = move || owner.put_index(None, None);
+        let replacing = named("owner").spawn(replace).unwrap();
+        let patience = std::time::Duration::from_secs(30);
+        assert_eq!(end.recv_timeout(patience), Ok(true), "it waits for itself");
+        replacing.join().unwrap();
     }
 }

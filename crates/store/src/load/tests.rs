@@ -24,6 +24,7 @@ fn a_walk_reports_what_is_bad_and_loads_the_rest() {
     write(root, "sub/b.html", "<title>The B</title><p>Text of b.</p>");
     write(root, "sub/c.txt", "\u{feff}Text of c.");
     write(root, "README", "no extension");
+    write(root, "bm.txt", "BM25 and MZ and GIF8 are words.");
     write(root, "latin.txt", b"caf\xe9");
     write(root, "fake.txt", b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n");
     write(root, "zip.md", b"PK\x03\x04rest of it");
@@ -50,12 +51,13 @@ fn a_walk_reports_what_is_bad_and_loads_the_rest() {
         [
             ("README", "README"),
             ("a.md", "The A"),
+            ("bm.txt", "bm"),
             ("sub/b.html", "The B"),
             ("sub/c.txt", "c")
         ]
     );
-    assert_eq!(good[3].text, "Text of c.");
-    assert_eq!(good[2].metadata[PATH_KEY], "sub/b.html");
+    assert_eq!(good[4].text, "Text of c.");
+    assert_eq!(good[3].metadata[PATH_KEY], "sub/b.html");
     let reasons: Vec<_> = bad.iter().map(ToString::to_string).collect();
     let expected = [
         ("big.txt", "larger than 100 bytes"),

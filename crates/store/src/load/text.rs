@@ -50,7 +50,12 @@ fn binary_kind(bytes: &[u8]) -> Option<String> {
     if utf16(head) {
         return None;
     }
+    // Two letters are a magic number of some formats ("BM", "MZ"), and a text may begin with them. Only a
+    // PDF looks like a text at first.
+    let is_control = |b: &u8| *b < 0x20 && !b"\t\n\r\x0c\x1b".contains(b);
+    let is_broken = std::str::from_utf8(head).is_err_and(|error| error.error_len().is_some());
     if let Some(kind) = infer::get(head)
+        && (is_broken || head.iter().any(is_control) || kind.mime_type() == "application/pdf")
         && (!text_like.contains(&kind.matcher_type()) || head.contains(&0))
     {
         return Some(format!("{} data", kind.mime_type()));

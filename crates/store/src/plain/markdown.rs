@@ -119,14 +119,16 @@ impl Walk {
         }
     }
 
-    /// Only a title is taken from front matter.
+    /// Only a title is taken from front matter, which comes in several pieces where lines end as on Windows.
     fn front_matter(&mut self, text: &str) {
         let title = text.lines().find_map(|line| {
             let rest = line.strip_prefix("title")?.trim_start();
             let rest = rest.strip_prefix([':', '='])?.trim();
             Some(rest.trim_matches(['"', '\'']).trim().to_owned())
         });
-        self.out.title = title.filter(|title| !title.is_empty());
+        if let Some(title) = title.filter(|title| !title.is_empty()) {
+            self.out.title.get_or_insert(title);
+        }
     }
 
     /// HTML between blocks becomes text as an HTML document's body would.
@@ -142,6 +144,8 @@ mod tests {
 
     #[test]
     fn keeps_structure_and_drops_markup() {
+        let windows = convert("---\r\ntitle: The guide\r\nauthor: A\r\n---\r\n# Install\r\n");
+        assert_eq!(windows.title.as_deref(), Some("The guide"));
         let plain = convert(concat!(
             "---\ntitle: \"The guide\"\n---\n",
             "# Install *it*\n\nRun `make` [now](http://x).\nThen wait.\n\n",

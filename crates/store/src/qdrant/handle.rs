@@ -47,7 +47,7 @@ pub(super) struct KeyBytes;
 
 impl Weighter<u128, Arc<KeyBlock>> for KeyBytes {
     fn weight(&self, _: &u128, keys: &Arc<KeyBlock>) -> u64 {
-        (keys.tokens.codes.len() + keys.sentences.codes.len() + keys.seq() * 8 + 512) as u64
+        keys.bytes() as u64
     }
 }
 

@@ -201,7 +201,7 @@ impl QdrantStore {
                 continue;
             }
             let first = match &after {
-                Some((id, ordinal)) if *id == mark.document_id => ordinal + 1,
+                Some((id, ordinal)) if *id == mark.document_id => ordinal.saturating_add(1),
                 _ => 0,
             };
             for ordinal in first..mark.passages {

@@ -304,4 +304,6 @@ pub(crate) async fn searches_beside_ingest_see_whole_revisions(store: Store, nam
         assert!(reader.await.unwrap() > 0);
     }
     check_whole(&*store, name, &versions[0]).await;
+    // The first version has been away and is back, and what was remembered of it is no longer so.
+    check_searches(&*store, name, &versions[0], 1).await;
 }
