@@ -6,6 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::error::ModelError;
 use crate::head::tensor;
+use crate::mixture::MASKED;
 use crate::weights::{CollectionWeights, names};
 
 /// The gate's linear layer, apart because weight decay applies to it alone.
@@ -17,8 +18,9 @@ pub struct GateRouter {
     bias: Param<Tensor<1>>,
 }
 
-/// `g = softmax(log_bias + x W + b + ln mass)`; `log_bias` starts at `ln g0`. The mass is feedback's
-/// and depends on the query; the other heads have none.
+/// `g = softmax(l)` with `l = log_bias + x W + b`; `log_bias` starts at `ln g0`. Feedback has `l + ln mass`
+/// instead, and the other heads together what `g0` gives them: no synthetic query says how much
+/// feedback is worth against them, so a training must not move it.
 #[derive(Module, Debug)]
 pub struct Gate {
     /// `[heads]`, not decayed.
@@ -28,6 +30,10 @@ pub struct Gate {
     prior: Tensor<1>,
     /// `[1, heads]`, 1 for the feedback head. A constant.
     feedback: Tensor<2>,
+    /// `[1, heads]`, 1 for the heads of the first stage. A constant.
+    first: Tensor<2>,
+    /// Log of what the prior gate gives all heads of the first stage.
+    first_log: f32,
     /// `log_bias + b`, `[1, heads]`, where nothing is trained any more.
     fixed: Option<Tensor<2>>,
 }
@@ -39,8 +45,14 @@ impl Gate {
         if let Some(head) = weights.feedback_head() {
             feedback[head] = 1.0;
         }
+        let prior = weights.data(names::GATE_PRIOR);
+        let first: Vec<f32> = feedback.iter().map(|feedback| 1.0 - feedback).collect();
+        let total: f32 = prior.iter().zip(&first).map(|(g, first)| g * first).sum();
+        let row = |values| Tensor::from_data(TensorData::new(values, [1, heads]), device);
         Self {
-            feedback: Tensor::from_data(TensorData::new(feedback, [1, heads]), device),
+            feedback: row(feedback),
+            first: row(first),
+            first_log: total.ln(),
             log_bias: Param::from_tensor(tensor(weights, names::GATE_LOG_BIAS, device)),
             router: GateRouter {
                 weight: Param::from_tensor(tensor(weights, names::GATE_WEIGHT, device)),
@@ -66,7 +78,10 @@ impl Gate {
     /// of feedback's mass, `[batch, 1]`.
     pub fn forward(&self, x: Tensor<2>, log_mass: Tensor<2>) -> Tensor<2> {
         let logits = x.matmul(self.router.weight.val()) + self.bias();
-        softmax(logits + self.mass(log_mass), 1)
+        let others = logits.clone() + self.feedback.clone() * MASKED;
+        let first = log_softmax(others, 1).add_scalar(self.first_log) * self.first.clone();
+        let feedback = (logits + log_mass) * self.feedback.clone();
+        softmax(first + feedback, 1)
     }
 
     /// `ln g0` of each query, `[batch, heads]`.

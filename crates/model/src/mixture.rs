@@ -44,8 +44,6 @@ pub struct MixtureOutput {
     pub gate: Tensor<2>,
     /// Log of each head's attention, `[batch, n, heads]`.
     pub head_log_attn: Tensor<3>,
-    /// Attention logits before each head's softmax, `[batch, n, heads]`.
-    pub head_logits: Tensor<3>,
 }
 
 impl MixtureOutput {
@@ -131,14 +129,14 @@ impl Mixture {
         let head_logits = self.heads.forward(z);
         let [batch, n, heads] = head_logits.dims();
         let masked = match &mask {
-            None => head_logits.clone(),
+            None => head_logits,
             Some(mask) => {
                 let out = mask
                     .clone()
                     .bool_not()
                     .unsqueeze_dim::<3>(2)
                     .expand([batch, n, heads]);
-                head_logits.clone().mask_fill(out, MASKED)
+                head_logits.mask_fill(out, MASKED)
             }
         };
         let head_log_attn = log_softmax(masked, 1);
@@ -158,7 +156,6 @@ impl Mixture {
             scores,
             gate,
             head_log_attn,
-            head_logits,
         }
     }
 }

@@ -8,7 +8,7 @@ mod common;
 use common::{example, gate_inputs, prior_model, trained_weights, z_matrix};
 use moerag_model::{
     AttendInput, Attention, CollectionModel, CollectionWeights, DeviceKind, Feedback, LossConfig,
-    ModelError, Routing, evaluate_weights,
+    ModelError, Routing, evaluate_weights, names,
 };
 use ndarray::{Array2, ArrayView2};
 use serde::Deserialize;
@@ -62,6 +62,7 @@ fn attend(
 
 fn worst(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
+    assert!(found.iter().all(|value| value.is_finite()), "{found:?}");
     found
         .iter()
         .zip(expected)
@@ -279,6 +280,36 @@ fn feedback_takes_its_share_of_the_gate_and_leaves_the_first_rank() {
             ..
         })
     ));
+}
+
+/// No synthetic query has feedback, so nothing holds what the others have together where it was.
+#[test]
+fn training_cannot_change_what_feedback_is_worth() {
+    let biased = |bias: [f32; 8]| {
+        let mut tensors = CollectionWeights::prior().tensors().clone();
+        tensors.get_mut(names::GATE_BIAS).unwrap().data[..8].copy_from_slice(&bias);
+        CollectionWeights::from_tensors(tensors).unwrap()
+    };
+    let (z, gate_inputs) = (z_matrix(12, 0.3), gate_inputs(0.3));
+    let feedback = Feedback {
+        view: (0..12).map(|row| (row as f32).sin()).collect(),
+        mass: 2.0,
+    };
+    let gate = |bias| {
+        let model = CollectionModel::load(&biased(bias), DeviceKind::Flex).unwrap();
+        let input = AttendInput {
+            z: z.view(),
+            gate_inputs: &gate_inputs,
+            feedback: Some(&feedback),
+            named: &[],
+            query_vector: &[],
+        };
+        model.attend(&input, Routing::Soft).unwrap().head_weights
+    };
+    let prior = gate([0.0; 8]);
+    assert!(worst(&gate([1.5; 8]), &prior) < 1e-6);
+    let other = gate([3.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, 0.5]);
+    assert!(other[0] > prior[0] && (other[8] - prior[8]).abs() < 1e-6);
 }
 
 #[test]
