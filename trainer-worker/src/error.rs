@@ -1,5 +1,6 @@
 //! What can go wrong in training.
 
+use moerag_checkpoint::CheckpointError;
 use thiserror::Error;
 
 /// Error of snapshot, synthesis, training and publishing.
@@ -48,10 +49,10 @@ pub enum TrainError {
     #[error("training the model: {0}")]
     Model(#[from] moerag_model::ModelError),
     /// The checkpoint store failed.
-    #[error("checkpoint store: {0}")]
-    Checkpoint(#[from] moerag_checkpoint::CheckpointError),
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// The loss left the finite numbers.
-    #[error("the training loss is not finite in epoch {epoch}; lower train.learning_rate")]
+    #[error("the training loss is not finite in epoch {epoch}; lower train.optim.learning_rate")]
     Diverged {
         /// Epoch, from 1.
         epoch: usize,
@@ -67,4 +68,15 @@ pub enum TrainError {
     /// A bug: the training panicked.
     #[error("training stopped unexpectedly: {0}")]
     Internal(String),
+}
+
+impl TrainError {
+    /// Whether the same training may succeed later although neither documents nor settings change.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Source { .. } | Self::UnknownCollection { .. } => true,
+            Self::Checkpoint(error) => !matches!(error, CheckpointError::Refused(_)),
+            _ => false,
+        }
+    }
 }

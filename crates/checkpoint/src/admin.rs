@@ -11,6 +11,7 @@ use crate::load::LoadedVersion;
 use crate::manifest::Current;
 use crate::publish::ATTEMPTS;
 use crate::store::CheckpointStore;
+use crate::verify::Expected;
 use crate::version::{parse_version_name, version_path};
 
 /// A directory without a manifest is a publisher at work; after this long it is a dead one.
@@ -27,41 +28,45 @@ pub struct GcReport {
 
 impl CheckpointStore {
     /// Serves `version` from now on, whatever is published, until [`Self::unpin`]. The version is
-    /// verified first.
+    /// verified first, and that it is as `expected` by whoever will serve it.
     ///
     /// # Errors
     ///
     /// What is wrong with the version, or the store's failure.
-    pub async fn pin(&self, version: u64) -> Result<Current, CheckpointError> {
+    pub async fn pin(&self, version: u64, expected: &Expected) -> Result<Current, CheckpointError> {
         let _lock = self.lock().await?;
         let loaded = self.load(version).await?;
-        self.move_to(&loaded, true).await
+        self.move_to(&loaded, true, expected).await
     }
 
-    /// Follows the newest version again, and moves to it now. It is verified first; a pin that is
-    /// not there is no error.
+    /// Follows the newest version again, and moves to it now. It is verified first, as by [`Self::pin`]; a
+    /// pin that is not there is no error.
     ///
     /// # Errors
     ///
     /// [`CheckpointError::NotFound`] in an empty store, what is wrong with the newest version, or
     /// the store's failure.
-    pub async fn unpin(&self) -> Result<Current, CheckpointError> {
+    pub async fn unpin(&self, expected: &Expected) -> Result<Current, CheckpointError> {
         let _lock = self.lock().await?;
         let Some(newest) = self.list().await?.versions.pop() else {
             return Err(CheckpointError::NotFound("a version".to_owned()));
         };
         let loaded = self.load(newest.version).await?;
-        self.move_to(&loaded, false).await
+        self.move_to(&loaded, false, expected).await
     }
 
     /// Goes back to an older version and pins it: `to`, or else the one served before the current
-    /// one, or else the newest older one.
+    /// one, or else the newest older one; of these two only one that is as `expected`.
     ///
     /// # Errors
     ///
     /// [`CheckpointError::Refused`] when there is nothing older or `to` is not older, what is wrong
     /// with the version, or the store's failure.
-    pub async fn rollback(&self, to: Option<u64>) -> Result<Current, CheckpointError> {
+    pub async fn rollback(
+        &self,
+        to: Option<u64>,
+        expected: &Expected,
+    ) -> Result<Current, CheckpointError> {
         let _lock = self.lock().await?;
         let Some(current) = self.current().await? else {
             return Err(CheckpointError::NotFound("a current version".to_owned()));
@@ -74,17 +79,18 @@ impl CheckpointStore {
                 )));
             }
             Some(version) => version,
-            None => self.before(&current).await?,
+            None => self.before(&current, expected).await?,
         };
         let loaded = self.load(version).await?;
-        self.move_to(&loaded, true).await
+        self.move_to(&loaded, true, expected).await
     }
 
-    async fn before(&self, current: &Current) -> Result<u64, CheckpointError> {
+    async fn before(&self, current: &Current, expected: &Expected) -> Result<u64, CheckpointError> {
         let versions = self.list().await?.versions;
         let older = || {
             versions
                 .iter()
+                .filter(|manifest| manifest.require(expected).is_ok())
                 .map(|manifest| manifest.version)
                 .filter(|v| *v < current.version)
         };
@@ -92,7 +98,10 @@ impl CheckpointStore {
             .previous
             .filter(|previous| older().any(|v| v == *previous));
         previous.or_else(|| older().max()).ok_or_else(|| {
-            CheckpointError::Refused(format!("there is no version before {}", current.version))
+            CheckpointError::Refused(format!(
+                "there is no version before {} that fits the encoder",
+                current.version
+            ))
         })
     }
 
@@ -100,7 +109,9 @@ impl CheckpointStore {
         &self,
         loaded: &LoadedVersion,
         pinned: bool,
+        expected: &Expected,
     ) -> Result<Current, CheckpointError> {
+        loaded.manifest.require(expected)?;
         let version = loaded.manifest.version;
         for _ in 0..ATTEMPTS {
             let seen = self.seen().await?;

@@ -12,12 +12,15 @@ use crate::store::CheckpointStore;
 use crate::verify;
 use crate::version::{file_path, version_name};
 
-/// Largest manifest read.
-const MAX_MANIFEST: u64 = 16 << 20;
-/// Largest file of weights read: a collection has some 40 KB, and up to 6 MB of latent space.
-const MAX_MODEL: u64 = 1 << 30;
-/// Largest file of warm-up queries read.
-const MAX_WARMUP: u64 = 256 << 20;
+/// Largest size of a version's file that is read, and therefore written.
+pub(crate) fn limit(file: &str) -> u64 {
+    match file {
+        // A collection has some 40 KB, and up to 6 MB of latent space.
+        MODEL_FILE => 1 << 30,
+        WARMUP_FILE => 256 << 20,
+        _ => 16 << 20,
+    }
+}
 
 /// A verified version in memory, on no device yet.
 #[derive(Debug)]
@@ -41,8 +44,8 @@ impl CheckpointStore {
     /// what is wrong with it, or the store's failure.
     pub async fn load(&self, version: u64) -> Result<LoadedVersion, CheckpointError> {
         let (manifest, manifest_sha256) = self.manifest(version).await?;
-        let model = self.read_file(&manifest, MODEL_FILE, MAX_MODEL).await?;
-        let warmup = self.read_file(&manifest, WARMUP_FILE, MAX_WARMUP).await?;
+        let model = self.read_file(&manifest, MODEL_FILE).await?;
+        let warmup = self.read_file(&manifest, WARMUP_FILE).await?;
         // Hashing and parsing belong on no async thread.
         let parsed = tokio::task::spawn_blocking(move || {
             verify::file(&manifest, MODEL_FILE, &model)?;
@@ -79,22 +82,13 @@ impl CheckpointStore {
         ))
     }
 
-    /// Reads and verifies a version and drops it again.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::load`].
-    pub async fn verify(&self, version: u64) -> Result<Manifest, CheckpointError> {
-        Ok(self.load(version).await?.manifest)
-    }
-
     /// A version's manifest and the sha256 of its bytes.
     pub(crate) async fn manifest(
         &self,
         version: u64,
     ) -> Result<(Manifest, String), CheckpointError> {
         let path = file_path(&self.prefix, version, MANIFEST_FILE);
-        let bytes = match self.read(&path, MAX_MANIFEST).await {
+        let bytes = match self.read(&path, limit(MANIFEST_FILE)).await {
             Err(CheckpointError::NotFound(_)) => {
                 return Err(CheckpointError::NotFound(format!(
                     "version {} (no {MANIFEST_FILE})",
@@ -106,14 +100,9 @@ impl CheckpointStore {
         Ok((verify::manifest(&bytes, version)?, verify::sha256(&bytes)))
     }
 
-    async fn read_file(
-        &self,
-        manifest: &Manifest,
-        name: &str,
-        limit: u64,
-    ) -> Result<Bytes, CheckpointError> {
-        self.read(&file_path(&self.prefix, manifest.version, name), limit)
-            .await
+    async fn read_file(&self, manifest: &Manifest, name: &str) -> Result<Bytes, CheckpointError> {
+        let path = file_path(&self.prefix, manifest.version, name);
+        self.read(&path, limit(name)).await
     }
 
     pub(crate) async fn read(&self, path: &Path, limit: u64) -> Result<Bytes, CheckpointError> {

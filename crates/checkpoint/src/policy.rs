@@ -89,6 +89,13 @@ impl ServingState {
         };
     }
 
+    /// `seen` is current. If that is what serves, it no longer matters that another could not be loaded.
+    pub fn forget_failure(&mut self, seen: Option<&Current>) {
+        if self.applied == seen.map(Target::from) {
+            self.failure = None;
+        }
+    }
+
     /// Loading `target` failed at `now`; what serves stays. The pause doubles with every attempt.
     pub fn on_failed(&mut self, target: Target, now: Instant) {
         let attempts = match &self.failure {

@@ -9,6 +9,7 @@ use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use crate::draft::{Draft, Files};
 use crate::error::CheckpointError;
+use crate::load::limit;
 use crate::local::{self, Lock};
 use crate::manifest::{
     CollectionStatus, Current, MANIFEST_FILE, MODEL_FILE, Manifest, WARMUP_FILE,
@@ -85,9 +86,9 @@ impl CheckpointStore {
     /// # Errors
     ///
     /// [`CheckpointError::Refused`] for a request without collections, with weights that are the
-    /// wrong way or metrics that are not finite; [`CheckpointError::Busy`] when other writers are
-    /// always faster; the current version's damage, when its other collections must be carried
-    /// along; the store's failure.
+    /// wrong way or metrics that are not finite, or for a version too large to be read again;
+    /// [`CheckpointError::Busy`] when other writers are always faster; the current version's
+    /// damage, when its other collections must be carried along; the store's failure.
     pub async fn publish(
         &self,
         request: PublishRequest,
@@ -152,6 +153,7 @@ impl CheckpointStore {
         for _ in 0..ATTEMPTS {
             version += 1;
             let (manifest, files) = draft.files(request, version)?;
+            check_sizes(&files)?;
             if self.write_files(version, &files).await? {
                 let bytes = files
                     .into_iter()
@@ -240,6 +242,20 @@ fn check(request: &PublishRequest) -> Result<(), CheckpointError> {
             "a warm-up query is for `{}`, which is not published",
             case.collection
         ));
+    }
+    Ok(())
+}
+
+/// A version that nothing can load must not be written: it would be current.
+fn check_sizes(files: &Files) -> Result<(), CheckpointError> {
+    for (name, bytes) in files {
+        let (size, limit) = (bytes.len() as u64, limit(name));
+        if size > limit {
+            return Err(CheckpointError::Refused(format!(
+                "{name} of the new version would have {size} bytes, at most {limit} are read; delete \
+                 collections that are not needed, or give some a checkpoint store of their own"
+            )));
+        }
     }
     Ok(())
 }

@@ -180,7 +180,7 @@ impl CheckpointStore {
         Ok(Seen::Present(current, condition))
     }
 
-    /// Writes `CURRENT.json` if it is still as `seen`; `false` when somebody was faster.
+    /// Writes `CURRENT.json` if it is still as `seen`; `false` when somebody else was faster.
     ///
     /// On a directory the caller holds the lock, so nobody can be.
     pub(crate) async fn commit(
@@ -208,7 +208,10 @@ impl CheckpointStore {
             Err(
                 object_store::Error::Precondition { .. }
                 | object_store::Error::AlreadyExists { .. },
-            ) => Ok(false),
+            ) => {
+                // A write whose reply was lost is sent again and then meets itself.
+                Ok(self.seen().await?.current() == Some(next))
+            }
             Err(error) => Err(CheckpointError::store(format!("writing {CURRENT_FILE}"))(
                 error,
             )),

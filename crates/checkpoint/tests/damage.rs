@@ -7,7 +7,7 @@ mod common;
 use std::path::PathBuf;
 
 use common::{Stores, request};
-use moerag_checkpoint::{CheckpointError, CheckpointStore, Target};
+use moerag_checkpoint::{CheckpointError, CheckpointStore, Expected, Target};
 use sha2::{Digest, Sha256};
 
 /// A directory store with one published version.
@@ -193,8 +193,8 @@ async fn a_damaged_version_is_not_moved_to() {
     let (stores, store) = published().await;
     store.publish(request(&[("docs", 2)])).await.unwrap();
     std::fs::write(file(&stores, "model.safetensors"), b"x").unwrap();
-    assert!(store.rollback(Some(1)).await.is_err());
-    assert!(store.pin(1).await.is_err());
+    assert!(store.rollback(Some(1), &Expected::default()).await.is_err());
+    assert!(store.pin(1, &Expected::default()).await.is_err());
     let current = store.current().await.unwrap().unwrap();
     assert_eq!((current.version, current.pinned), (2, false));
 }

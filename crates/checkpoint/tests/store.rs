@@ -151,7 +151,7 @@ async fn a_pin_stays_where_a_person_put_it() {
     for (kind, store) in Stores::new().both() {
         publish(&store, &[("docs", 1)]).await;
         publish(&store, &[("docs", 2)]).await;
-        let pinned = store.pin(1).await.unwrap();
+        let pinned = store.pin(1, &Expected::default()).await.unwrap();
         assert_eq!(
             (pinned.version, pinned.pinned, pinned.previous),
             (1, true, Some(2)),
@@ -161,12 +161,12 @@ async fn a_pin_stays_where_a_person_put_it() {
         assert!(!outcome.promoted);
         assert_eq!(outcome.current, pinned, "CURRENT.json is as it was");
         assert_eq!(current(&store).await, 1);
-        let unpinned = store.unpin().await.unwrap();
+        let unpinned = store.unpin(&Expected::default()).await.unwrap();
         assert_eq!((unpinned.version, unpinned.pinned), (3, false));
         assert_eq!(publish(&store, &[("docs", 4)]).await, 4);
         assert_eq!(current(&store).await, 4, "publishing moves it again");
         assert!(matches!(
-            store.pin(9).await,
+            store.pin(9, &Expected::default()).await,
             Err(CheckpointError::NotFound(_))
         ));
         assert_eq!(current(&store).await, 4);
@@ -177,32 +177,46 @@ async fn a_pin_stays_where_a_person_put_it() {
 async fn rollback_goes_to_an_older_version_and_pins_it() {
     for (kind, store) in Stores::new().both() {
         assert!(matches!(
-            store.rollback(None).await,
+            store.rollback(None, &Expected::default()).await,
             Err(CheckpointError::NotFound(_))
         ));
         publish(&store, &[("docs", 1)]).await;
         assert!(
-            matches!(store.rollback(None).await, Err(CheckpointError::Refused(_))),
+            matches!(
+                store.rollback(None, &Expected::default()).await,
+                Err(CheckpointError::Refused(_))
+            ),
             "{kind}"
         );
         for seed in 2..=4 {
             publish(&store, &[("docs", seed)]).await;
         }
-        let rolled = store.rollback(None).await.unwrap();
+        let rolled = store.rollback(None, &Expected::default()).await.unwrap();
         assert_eq!(
             (rolled.version, rolled.pinned, rolled.previous),
             (3, true, Some(4))
         );
         assert_eq!(
-            store.rollback(None).await.unwrap().version,
+            store
+                .rollback(None, &Expected::default())
+                .await
+                .unwrap()
+                .version,
             2,
             "once more goes further back"
         );
         assert!(matches!(
-            store.rollback(Some(3)).await,
+            store.rollback(Some(3), &Expected::default()).await,
             Err(CheckpointError::Refused(_))
         ));
-        assert_eq!(store.rollback(Some(1)).await.unwrap().version, 1);
+        assert_eq!(
+            store
+                .rollback(Some(1), &Expected::default())
+                .await
+                .unwrap()
+                .version,
+            1
+        );
         assert_eq!(store.current().await.unwrap().unwrap().generation, 7);
     }
 }
@@ -213,7 +227,7 @@ async fn garbage_collection_keeps_what_may_be_needed() {
         for seed in 1..=7 {
             publish(&store, &[("docs", seed)]).await;
         }
-        store.rollback(Some(2)).await.unwrap();
+        store.rollback(Some(2), &Expected::default()).await.unwrap();
         let report = store.gc(2).await.unwrap();
         assert_eq!(
             report.removed,
@@ -229,7 +243,7 @@ async fn garbage_collection_keeps_what_may_be_needed() {
             .map(|m| m.version)
             .collect();
         assert_eq!(left, [2, 6, 7]);
-        store.verify(2).await.unwrap();
+        store.load(2).await.unwrap();
         assert_eq!(
             store.gc(0).await.unwrap().removed,
             [6],
@@ -285,7 +299,7 @@ async fn racing_publishers_get_different_numbers_and_lose_nothing() {
         let listing = first.list().await.unwrap();
         assert_eq!(listing.problems, [], "{kind}");
         for manifest in &listing.versions {
-            first.verify(manifest.version).await.unwrap();
+            first.load(manifest.version).await.unwrap();
         }
     }
 }
@@ -389,10 +403,31 @@ async fn unusable_requests_are_refused_before_anything_is_written() {
 }
 
 #[tokio::test]
+async fn a_version_that_could_not_be_read_again_is_not_written() {
+    for (kind, store) in Stores::new().both() {
+        publish(&store, &[("docs", 1)]).await;
+        let large = PublishRequest {
+            code_version: "x".repeat(16 << 20),
+            ..request(&[("docs", 2)])
+        };
+        let refused = store.publish(large).await.unwrap_err();
+        assert!(matches!(refused, CheckpointError::Refused(_)), "{kind}");
+        let message = refused.to_string();
+        let limit = (16u64 << 20).to_string();
+        assert!(
+            message.starts_with("manifest.json") && message.contains(&limit),
+            "{message}"
+        );
+        assert_eq!(store.list().await.unwrap().versions.len(), 1, "{kind}");
+        assert_eq!(current(&store).await, 1, "{kind}");
+    }
+}
+
+#[tokio::test]
 async fn a_version_for_something_else_is_named_as_such() {
     let store = CheckpointStore::in_memory();
     publish(&store, &[("docs", 1)]).await;
-    let manifest = store.verify(1).await.unwrap();
+    let manifest = store.load(1).await.unwrap().manifest;
     let expected = |space: &str, key_spec: KeySpec| Expected {
         embedding_space_id: Some(space.to_owned()),
         key_spec: Some(key_spec),

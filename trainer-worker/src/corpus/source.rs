@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLock};
 
 use async_trait::async_trait;
 use moerag_retrieve::CorpusStats;
+use moerag_runtime::chain;
 use moerag_store::{CollectionInfo, PassageStore, ScrollQuery, Share, Walk};
 use tokio_util::sync::CancellationToken;
 
@@ -66,7 +67,7 @@ impl StoreSource {
             }
             other => TrainError::Source {
                 source_name: "the passage store".into(),
-                reason: other.to_string(),
+                reason: chain(other),
             },
         }
     }

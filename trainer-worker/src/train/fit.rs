@@ -17,6 +17,8 @@ use crate::synth::Level;
 /// Weights and how the loss went.
 pub(crate) struct Fitted {
     pub(crate) weights: CollectionWeights,
+    /// The prior with the standardiser and the classifiers of these queries.
+    pub(crate) fallback: CollectionWeights,
     /// How far the anchor held.
     pub(crate) trust: Trust,
     /// Mean loss of the first epoch, nats.
@@ -87,10 +89,12 @@ pub(crate) fn fit(
         for order in epoch_order(examples.len(), config.seed, epoch).chunks(optim.batch_size) {
             stop_if(cancel)?;
             let batch: Vec<&Example> = order.iter().map(|row| examples[*row]).collect();
-            let loss = trainer.step(&batch, &mut dropout)?;
-            if !loss.total.is_finite() {
-                return Err(TrainError::Diverged { epoch: epoch + 1 });
-            }
+            let loss = trainer
+                .step(&batch, &mut dropout)
+                .map_err(|error| match error {
+                    ModelError::Diverged => TrainError::Diverged { epoch: epoch + 1 },
+                    error => error.into(),
+                })?;
             sum += loss.total * batch.len() as f32;
             seen += batch.len();
             step += 1;
@@ -103,6 +107,7 @@ pub(crate) fn fit(
     }
     Ok(Fitted {
         weights: trainer.weights()?,
+        fallback: CollectionWeights::fallback(&HeadLayout::default(), &features, types.as_ref()),
         trust,
         first_loss,
         last_loss,

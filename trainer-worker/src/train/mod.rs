@@ -194,7 +194,8 @@ pub enum TrainStatus {
 pub struct TrainOutcome {
     /// What to publish: trained weights, or the prior's.
     pub weights: CollectionWeights,
-    /// The untrained mixture as it took part in the contest: what to publish when `weights` lose to it.
+    /// The untrained mixture as it took part in the contest, with the collection's statistics where there
+    /// was enough to fit them: what to publish when `weights` lose to it.
     pub prior: CollectionWeights,
     /// What training gave, also when the prior was better; `None` when there was too little data.
     pub trained: Option<CollectionWeights>,
@@ -250,7 +251,6 @@ pub fn train_collection(
     let mut data = prepare(corpus, encoder, config, queries, progress, cancel)?;
     teachers.label(corpus, &mut data, progress, cancel)?;
     seconds.lap("views");
-    let prior = calibrated(CollectionWeights::prior(), &data, config)?;
     let fitted = if data.training().count() >= config.min_queries.max(1) {
         let mut fitted = fit::fit(&data, config, &Variant::default(), progress, cancel)?;
         fitted.weights = calibrated(fitted.weights, &data, config)?;
@@ -258,6 +258,11 @@ pub fn train_collection(
     } else {
         None
     };
+    let prior = match &fitted {
+        Some(fitted) => fitted.fallback.clone(),
+        None => CollectionWeights::prior(),
+    };
+    let prior = calibrated(prior, &data, config)?;
     seconds.lap("train");
     let trained = fitted.as_ref().map(|fitted| &fitted.weights);
     let report = evaluate(&data, &prior, trained, config, progress, cancel)?;

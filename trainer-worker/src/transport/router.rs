@@ -1,5 +1,6 @@
 //! Passages from the router: the trainer's way to an embedded store, which only the router may open.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,6 +24,9 @@ use crate::progress::{Progress, Stage, StageClock};
 const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 const PAGE: u32 = 256;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A host that vanishes closes no connection: without these its call, and the queue, would wait for ever.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Breaks of one snapshot that are mended by going on at the last cursor.
 const MAX_RESUMES: u32 = 5;
 const RESUME_PAUSE: Duration = Duration::from_millis(500);
@@ -55,6 +59,8 @@ impl RouterSource {
         })?;
         let channel = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .tcp_nodelay(true)
             .connect_lazy();
         let client =
@@ -73,9 +79,12 @@ impl RouterSource {
                 name: collection.to_owned(),
             };
         }
+        // Why a connection failed is in the last of the causes alone.
+        let root = std::iter::successors(status.source(), |cause| (*cause).source()).last();
+        let root = root.map_or_else(String::new, |cause| format!(": {cause}"));
         TrainError::Source {
             source_name: format!("the router at {}", self.address),
-            reason: format!("{}: {}", status.code(), status.message()),
+            reason: format!("{}: {}{root}", status.code(), status.message()),
         }
     }
 

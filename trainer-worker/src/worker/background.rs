@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use moerag_runtime::chain;
+
 use super::{JobRequest, Watched, Worker, due};
 
 impl Worker {
@@ -22,6 +24,7 @@ impl Worker {
                 // Said once: a router that starts later is normal.
                 Err(error) if !unreachable => {
                     unreachable = true;
+                    let error = chain(&error);
                     tracing::info!(%error, "cannot look at the collections, trying again later");
                 }
                 Err(_) => {}

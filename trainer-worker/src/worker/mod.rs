@@ -14,7 +14,7 @@ use moerag_checkpoint::{CheckpointStore, CollectionUpdate, LoadedVersion};
 use moerag_encoder::Encoder;
 use moerag_model::WarmupCase;
 use moerag_retrieve::ViewConfig;
-use moerag_runtime::CpuPool;
+use moerag_runtime::{CpuPool, chain};
 use tracing::Instrument;
 
 pub(crate) use jobs::RunningJob;
@@ -58,6 +58,15 @@ struct Prepared {
     update: CollectionUpdate,
     warmup: Vec<WarmupCase>,
     view_config: ViewConfig,
+}
+
+/// What a job works on.
+struct Begun {
+    /// All collections of the source.
+    known: Vec<CollectionSummary>,
+    /// Those of the job.
+    names: Vec<String>,
+    live: Option<LoadedVersion>,
 }
 
 /// What a job did.
@@ -106,12 +115,16 @@ impl Worker {
     }
 
     async fn execute(&self, job: &RunningJob) -> Result<Finished, TrainError> {
-        let request = job.view().request;
-        let known = self.parts.source.collections().await?;
-        let names: Vec<String> = if request.collections.is_empty() {
-            known.iter().map(|summary| summary.name.clone()).collect()
-        } else {
-            request.collections.clone()
+        let asked = job.view().request.collections;
+        // A source or a store that hangs must not keep a cancelled job.
+        let begun = job.cancel.run_until_cancelled(self.begin(job, &asked));
+        let begun = begun.await.unwrap_or(Err(TrainError::Cancelled));
+        let Begun { known, names, live } = match begun {
+            Ok(begun) => begun,
+            Err(error) => {
+                self.note_failure(&asked);
+                return Err(error);
+            }
         };
         if names.is_empty() {
             let mut finished = Finished::default();
@@ -120,10 +133,9 @@ impl Worker {
                 .push("there is no collection to train for; ingest documents first".into());
             return Ok(finished);
         }
-        job.update(|job| job.request.collections.clone_from(&names));
-        let live = self.live().await?;
         let mut finished = Finished::default();
         let mut prepared = BTreeMap::new();
+        let mut learned = Vec::new();
         for (index, name) in names.iter().enumerate() {
             let summary = known.iter().find(|summary| summary.name == *name);
             let outcome = match summary {
@@ -140,8 +152,11 @@ impl Worker {
                 }
             };
             if let Some(summary) = summary {
-                // Also after a failure: only a new change is a reason to try again unasked.
-                self.note_training(summary);
+                match &outcome {
+                    // What is not published yet is not there.
+                    Ok(Some(_)) => learned.push(summary),
+                    ended => self.note_end(summary, ended.as_ref().err()),
+                }
             }
             match outcome {
                 Ok(Some(ready)) => {
@@ -152,7 +167,7 @@ impl Worker {
                 Err(error) if names.len() == 1 => return Err(error),
                 Err(error) => {
                     finished.failures += 1;
-                    finished.notes.push(format!("{name}: {error}"));
+                    finished.notes.push(format!("{name}: {}", chain(&error)));
                 }
             }
         }
@@ -162,9 +177,30 @@ impl Worker {
                 .flat_map(|live| live.manifest.collections.keys());
             let exists = |name: &String| known.iter().any(|summary| summary.name == *name);
             let deleted = trained.filter(|name| !exists(name)).cloned().collect();
-            self.publish(job, prepared, deleted, &mut finished).await?;
+            let published = self.publish(job, prepared, deleted, &mut finished).await;
+            for summary in learned {
+                self.note_end(summary, published.as_ref().err());
+            }
+            published?;
         }
         Ok(finished)
+    }
+
+    /// Finds out what there is to train for and what serves now. No collection `asked` for means all.
+    async fn begin(&self, job: &RunningJob, asked: &[String]) -> Result<Begun, TrainError> {
+        let known = self.parts.source.collections().await?;
+        let names: Vec<String> = if asked.is_empty() {
+            known.iter().map(|summary| summary.name.clone()).collect()
+        } else {
+            asked.to_vec()
+        };
+        job.update(|job| job.request.collections.clone_from(&names));
+        let live = if names.is_empty() {
+            None
+        } else {
+            self.live().await?
+        };
+        Ok(Begun { known, names, live })
     }
 
     /// Trains one collection; `None` when there is nothing to publish (the notes say why).
@@ -207,11 +243,9 @@ impl Worker {
             self.parts
                 .source
                 .snapshot(name, config.max_passages, &progress, &job.cancel);
-        // A source that hangs must not keep a cancelled job.
-        let corpus = tokio::select! {
-            corpus = snapshot => corpus?,
-            () = job.cancel.cancelled() => return Err(TrainError::Cancelled),
-        };
+        // As in `execute`, whatever the source does about `cancel`.
+        let corpus = job.cancel.run_until_cancelled(snapshot).await;
+        let corpus = corpus.unwrap_or(Err(TrainError::Cancelled))?;
         check_fit(&corpus, self.parts.encoder.encoder())?;
         let (corpus, config) = (Arc::new(corpus), Arc::new(config));
         let outcome = {
@@ -227,17 +261,38 @@ impl Worker {
             .await
     }
 
+    /// The version that serves; `None` also for one of another encoder, whose weights are of no use to the
+    /// collections as they are now.
     async fn live(&self) -> Result<Option<LoadedVersion>, TrainError> {
-        match self.parts.checkpoints.current().await? {
-            None => Ok(None),
-            Some(current) => Ok(Some(self.parts.checkpoints.load(current.version).await?)),
+        let Some(current) = self.parts.checkpoints.current().await? else {
+            return Ok(None);
+        };
+        let live = self.parts.checkpoints.load(current.version).await?;
+        let space = self.parts.encoder.encoder().space().to_string();
+        Ok((live.manifest.embedding_space_id == space).then_some(live))
+    }
+
+    /// What the end of a training, or the error that ended it, means for the next one that nobody asks for:
+    /// what would fail again waits for a change, what may pass is tried again after a pause.
+    fn note_end(&self, summary: &CollectionSummary, error: Option<&TrainError>) {
+        let now = self.now();
+        if let Some(watched) = self.watched().get_mut(&summary.name) {
+            if error.is_some_and(TrainError::may_pass) {
+                watched.failed(now);
+            } else {
+                watched.trained(now, &summary.corpus_digest, summary.passages);
+            }
         }
     }
 
-    fn note_training(&self, summary: &CollectionSummary) {
+    /// The job ended before anything was tried.
+    fn note_failure(&self, names: &[String]) {
         let now = self.now();
-        if let Some(watched) = self.watched().get_mut(&summary.name) {
-            watched.trained(now, &summary.corpus_digest, summary.passages);
+        let mut watched = self.watched();
+        for name in names {
+            if let Some(watched) = watched.get_mut(name) {
+                watched.failed(now);
+            }
         }
     }
 
@@ -273,8 +328,9 @@ fn end(job: &RunningJob, outcome: Result<Finished, TrainError>) {
             job.update(|job| job.end(JobState::Cancelled, "cancelled"));
         }
         Err(error) => {
+            let error = chain(&error);
             tracing::error!(%error, "training failed");
-            job.update(|job| job.end(JobState::Failed, error.to_string()));
+            job.update(|job| job.end(JobState::Failed, error));
         }
     }
 }

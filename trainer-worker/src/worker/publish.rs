@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use moerag_checkpoint::{CollectionStatus, CollectionUpdate, LoadedVersion, PublishRequest};
+use moerag_runtime::chain;
 
 use super::{Finished, Prepared, RunningJob, Source, Worker, qualified};
 use crate::corpus::TrainingCorpus;
@@ -30,9 +31,7 @@ impl Worker {
             trained: outcome.report.trained.as_ref().map(|losses| losses.ship),
             live: None,
         };
-        let (outcome, live) = self
-            .measure_live(name, corpus, config, outcome, live)
-            .await?;
+        let (outcome, live) = self.measure_live(name, config, outcome, live).await?;
         if let Some(loss) = live.and_then(|live| live.loss) {
             finished
                 .metrics
@@ -81,12 +80,11 @@ impl Worker {
         }))
     }
 
-    /// The live weights' held-out loss on the new queries. Weights of another space or another view
-    /// configuration are no contender: the router will not use them with these.
+    /// The live weights' held-out loss on the new queries. Weights of another view configuration are no
+    /// contender: the router will not use them with these.
     async fn measure_live(
         &self,
         name: &str,
-        corpus: &TrainingCorpus,
         config: &Arc<TrainConfig>,
         outcome: TrainOutcome,
         live: Option<&LoadedVersion>,
@@ -95,8 +93,7 @@ impl Worker {
             return Ok((outcome, None));
         };
         let manifest = &live.manifest;
-        let fits = manifest.embedding_space_id == corpus.space
-            && manifest.view_config == outcome.view_config;
+        let fits = manifest.view_config == outcome.view_config;
         let (Some(about), Some(weights), true) = (
             manifest.collections.get(name),
             live.snapshot.collections.get(name),
@@ -181,7 +178,9 @@ impl Worker {
             match self.parts.checkpoints.gc(self.parts.keep_versions).await {
                 Ok(report) if report.removed.is_empty() => {}
                 Ok(report) => tracing::info!(removed = ?report.removed, "old versions deleted"),
-                Err(error) => tracing::warn!(%error, "old versions were not deleted"),
+                Err(error) => {
+                    tracing::warn!(error = %chain(&error), "old versions were not deleted");
+                }
             }
         }
         Ok(())

@@ -14,4 +14,5 @@ mod text;
 #[path = "../../../crates/encoder/tests/tiny/mod.rs"]
 mod tiny;
 mod train;
+mod trouble;
 mod worker;

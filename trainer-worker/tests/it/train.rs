@@ -7,7 +7,7 @@ use moerag_model::CollectionWeights;
 use moerag_retrieve::Language;
 use tokio_util::sync::CancellationToken;
 use trainer_worker::corpus::TrainingCorpus;
-use trainer_worker::train::live_loss;
+use trainer_worker::train::{Variant, fit_variant, live_loss};
 use trainer_worker::{
     NoProgress, ProgressEvent, QueryEncoder, Stage, TrainConfig, TrainError, TrainOutcome,
     TrainStatus, single_head, train_collection,
@@ -76,6 +76,37 @@ fn training_lowers_the_held_out_loss() {
             .chain(&anchored)
             .all(|weight| weight.is_finite())
     );
+}
+
+#[test]
+fn the_fallback_knows_the_collection_and_ranks_as_the_prior() {
+    let outcome = train(&quick());
+    let (fallback, trained) = (&outcome.prior, outcome.trained.as_ref().unwrap());
+    assert!(fallback.type_classifier().is_some());
+    assert_eq!(fallback.type_classifier(), trained.type_classifier());
+    assert_eq!(fallback.gate_features(), trained.gate_features());
+    let bare = CollectionWeights::prior().with_alpha(fallback.alpha());
+    let loss = |weights: &CollectionWeights| {
+        live_loss(&outcome.data, weights, &quick())
+            .unwrap()
+            .unwrap()
+    };
+    assert!((loss(fallback) - loss(&bare)).abs() < 1e-5);
+}
+
+#[test]
+fn a_loss_that_leaves_the_numbers_names_the_setting() {
+    let mut config = TrainConfig {
+        synthetic_queries: 120,
+        min_queries: 10,
+        ..quick()
+    };
+    let data = train(&config).data;
+    config.optim.learning_rate = 1e30;
+    let error = fit_variant(&data, &config, &Variant::default()).unwrap_err();
+    assert!(matches!(error, TrainError::Diverged { .. }), "{error}");
+    let message = error.to_string();
+    assert!(message.contains("train.optim.learning_rate"), "{message}");
 }
 
 #[test]
