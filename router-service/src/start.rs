@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use moerag_encoder::{Encoder, LoadOptions, default_dir};
-use moerag_retrieve::ViewConfig;
+use moerag_retrieve::{KeySpec, ViewConfig};
 use moerag_runtime::Shutdown;
 use moerag_store::{EdgeOptions, EdgeStore, PassageStore, StoreKind};
 use tracing::info;
@@ -30,11 +30,15 @@ pub(crate) async fn start(
     let store = open_store(config).await?;
     slot.set_waiting_for("it is loading the model");
     let checkpoints = config.checkpoints.open(&config.data_dir())?;
+    let key_spec = KeySpec::of_dims(encoder.dim());
     let slot_config = SlotConfig {
         device: config.device,
         space: encoder.space().to_string(),
         dim: encoder.dim(),
-        view_config: ViewConfig::default(),
+        view_config: ViewConfig {
+            key_spec: key_spec.clone(),
+            ..ViewConfig::default()
+        },
     };
     let models = Arc::new(ModelSlot::new(slot_config, Some(checkpoints)).await?);
     models.poll().await;
@@ -49,7 +53,7 @@ pub(crate) async fn start(
         ingest: config.ingest.clone(),
         cache: config.cache.clone(),
         pin_threads: config.pin_threads,
-        key_spec: ViewConfig::default().key_spec,
+        key_spec,
     };
     slot.set(RouterEngine::new(engine_config, store, encoder, models)?);
     Ok(())

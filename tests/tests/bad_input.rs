@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use moerag_checkpoint::{CheckpointStore, MODEL_FILE, version_name};
+use moerag_checkpoint::{CheckpointStore, Expected, MODEL_FILE, version_name};
 use moerag_proto::v1::corpus_service_client::CorpusServiceClient;
 use moerag_proto::v1::model_service_client::ModelServiceClient;
 use moerag_proto::v1::router_service_client::RouterServiceClient;
@@ -228,6 +228,8 @@ fn unreadable_files_are_reported_and_the_rest_is_ingested() {
         "{\"id\": \"a\", \"text\": \"A fine sentence about canals.\"}\n{\"id\": oops\n",
     )
     .unwrap();
+    // Longer than a message to the router may be: sent, it would end the stream for all others.
+    fs_err::write(docs.join("long.txt"), "lamp ".repeat((9 << 20) / 5)).unwrap();
     std::os::unix::fs::symlink("/nonexistent/file.md", docs.join("dangling.md")).unwrap();
 
     let docs = docs.display().to_string();
@@ -243,7 +245,14 @@ fn unreadable_files_are_reported_and_the_rest_is_ingested() {
         .unwrap();
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     println!("{said}");
-    for name in ["latin1.txt", "paper.txt", "zeros.txt", "broken.jsonl"] {
+    assert!(output.status.success(), "{said}");
+    for name in [
+        "latin1.txt",
+        "paper.txt",
+        "zeros.txt",
+        "broken.jsonl",
+        "long.txt: the text has 9437180 bytes, the router takes 4194304",
+    ] {
         assert!(said.contains(name), "{name} is not reported:\n{said}");
     }
     assert!(said.to_lowercase().contains("pdf"), "{said}");
@@ -255,7 +264,8 @@ fn unreadable_files_are_reported_and_the_rest_is_ingested() {
         .block_on(CorpusServiceClient::new(channel).get_collection(request))
         .unwrap()
         .into_inner();
-    assert!(reply.collection.unwrap().documents >= 1);
+    // What comes behind the long one in the order of the paths is not lost: one file and one record.
+    assert_eq!(reply.collection.unwrap().documents, 2);
     let strict = sandbox
         .moerag(&[
             "ingest",
@@ -323,9 +333,10 @@ async fn damaged_checkpoints_are_refused_and_the_old_version_serves() {
         println!("{name}: {status}");
         assert_ne!(status.code(), Code::Internal, "{status}");
         // A publish on top of a damaged version cannot carry it along: go back first.
-        store.rollback(Some(good)).await.unwrap();
-        store.unpin().await.ok();
-        store.pin(good).await.unwrap();
+        let any = Expected::default();
+        store.rollback(Some(good), &any).await.unwrap();
+        store.unpin(&any).await.ok();
+        store.pin(good, &any).await.unwrap();
         let pinned = client
             .pin_version(PinVersionRequest { version: good })
             .await
@@ -333,7 +344,7 @@ async fn damaged_checkpoints_are_refused_and_the_old_version_serves() {
             .into_inner();
         assert_eq!(pinned.model.unwrap().version, good);
         fs_err::remove_dir_all(file.parent().unwrap()).unwrap();
-        store.unpin().await.unwrap();
+        store.unpin(&any).await.unwrap();
     }
     let other = models::publish(&store, COLLECTION, "another-encoder@0/mean", 2)
         .await
@@ -413,6 +424,24 @@ fn an_encoder_of_the_wrong_shape_is_named() {
         said.contains("model.safetensors") && said.contains("moerag model fetch"),
         "{said}"
     );
+}
+
+#[test]
+fn a_setting_that_a_service_refuses_is_bad_usage_of_up() {
+    let sandbox = Sandbox::new().unwrap();
+    let any = "127.0.0.1:0";
+    let output = Command::new(binary("moerag").unwrap())
+        .args(["up", "--router-listen", any, "--trainer-listen", any])
+        .arg("--encoder-dir")
+        .arg(encoder_dir().unwrap())
+        .arg("--data-dir")
+        .arg(sandbox.data())
+        .env("MOERAG_NO_SUCH_SETTING", "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(64), "{said}");
+    assert!(said.contains("MOERAG_NO_SUCH_SETTING"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use moerag_checkpoint::{CheckpointStore, CollectionStatus, CollectionUpdate, PublishRequest};
 use moerag_encoder::Encoder;
-use moerag_retrieve::ViewConfig;
+use moerag_retrieve::{KeySpec, ViewConfig};
 use moerag_store::{EdgeOptions, EdgeStore, PassageStore};
 use router_service::{EngineConfig, ModelSlot, RouterEngine, SlotConfig};
 use trainer_worker::corpus::TrainingCorpus;
@@ -29,6 +29,7 @@ impl Deploy<'_> {
         ViewConfig {
             candidates_per_list: train.candidates_per_list,
             prune_to: (train.prune_to > 0).then_some(train.prune_to),
+            key_spec: KeySpec::of_dims(self.encoder.dim()),
             ..ViewConfig::default()
         }
     }

@@ -10,6 +10,9 @@ use super::limits::{
 };
 use super::query::{AttendQuery, RouteQuery};
 
+/// Violations that are told one by one.
+const MOST_REPORTED: usize = 12;
+
 /// Collects what is wrong with a request.
 #[derive(Debug, Default)]
 pub struct Violations {
@@ -51,8 +54,15 @@ impl Violations {
     /// Ok if nothing was reported.
     ///
     /// # Errors
-    /// [`RouterError::Invalid`] with everything that was.
-    pub fn finish(self) -> Result<(), RouterError> {
+    /// [`RouterError::Invalid`] with what was, as far as it fits into a status: that is a header of the
+    /// reply, and clients refuse long ones together with the connection.
+    pub fn finish(mut self) -> Result<(), RouterError> {
+        let more = self.found.len().saturating_sub(MOST_REPORTED);
+        if more > 0 {
+            self.found.truncate(MOST_REPORTED);
+            self.prefix.clear();
+            self.add("…", format!("and {more} more"));
+        }
         if self.found.is_empty() {
             Ok(())
         } else {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use moerag_checkpoint::CheckpointError;
+use moerag_runtime::chain;
 
-use super::chain;
 use crate::domain::{Resource, RouterError};
 
 /// When to try again if the checkpoint store does not answer.

@@ -19,7 +19,7 @@ use moerag_checkpoint::{
 };
 use moerag_model::{DeviceKind, ModelSnapshot};
 use moerag_retrieve::ViewConfig;
-use moerag_runtime::CpuPool;
+use moerag_runtime::{CpuPool, chain};
 use tracing::{info, warn};
 
 pub(crate) use loaded::sources_of;
@@ -126,6 +126,14 @@ impl ModelSlot {
             })
     }
 
+    /// What a version must be to be served here.
+    pub(crate) fn expected(&self) -> Expected {
+        Expected {
+            embedding_space_id: Some(self.config.space.clone()),
+            key_spec: Some(self.config.view_config.key_spec.clone()),
+        }
+    }
+
     /// Looks at the store and follows it if the policy says so. Failures are remembered and
     /// reported by [`ModelSlot::last_error`]; whatever serves goes on serving.
     pub async fn poll(&self) {
@@ -138,6 +146,7 @@ impl ModelSlot {
                 return;
             }
         };
+        state.forget_failure(seen.as_ref());
         if let Action::Load(target) = decide(&state, seen.as_ref(), Instant::now()) {
             // Already noted; the next poll decides when to try again.
             let _ = self.follow(store, &mut state, target).await;
@@ -159,6 +168,8 @@ impl ModelSlot {
             return Ok(false);
         };
         if state.applied.as_ref() == Some(&target) {
+            state.forget_failure(seen.as_ref());
+            *self.lock_error() = None;
             return Ok(false);
         }
         self.follow(store, &mut state, target).await?;
@@ -201,10 +212,7 @@ impl ModelSlot {
         target: &Target,
     ) -> Result<LoadedModel, CheckpointError> {
         let version: LoadedVersion = store.load_target(target).await?;
-        version.manifest.require(&Expected {
-            embedding_space_id: Some(self.config.space.clone()),
-            key_spec: Some(self.config.view_config.key_spec.clone()),
-        })?;
+        version.manifest.require(&self.expected())?;
         let (kind, dim, counter) = (
             self.config.device,
             self.config.dim,
@@ -241,14 +249,4 @@ impl ModelSlot {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }

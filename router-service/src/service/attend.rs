@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use futures::{StreamExt, TryStreamExt, stream};
 use moerag_model::collection_weights;
 use moerag_retrieve::Views;
-use moerag_store::PassageRef;
+use moerag_store::{PassageRef, StoreError};
 use rayon::prelude::*;
 
 use super::cache::ReplyKey;
@@ -105,7 +105,8 @@ impl RouterEngine {
         let model = self.inner.models.take();
         let (engine, query, stages) = (self.clone(), query.clone(), stages.clone());
         let work = async move {
-            let (request, scored, shares) = engine.ask(model, &query, &stages).await?;
+            let names = engine.names(&query.collections).await?;
+            let (request, scored, shares) = engine.ask(model, &query, names, &stages).await?;
             Ok(engine.routed(&request, &scored, &shares))
         };
         self.inner.pool.begin(work).await?
@@ -117,7 +118,8 @@ impl RouterEngine {
         query: &AttendQuery,
         stages: &Stages,
     ) -> Result<Attended, RouterError> {
-        let key = self.reply_key(&model, query).await?;
+        let names = self.names(&query.collections).await?;
+        let key = self.reply_key(&model, query, &names);
         if let Some(known) = key.as_ref().and_then(|key| self.inner.replies.get(key)) {
             let mut reply = Attended::clone(&known);
             reply.route.timings = stages.timings();
@@ -127,7 +129,8 @@ impl RouterEngine {
         let (engine, query, stages) = (self.clone(), query.clone(), stages.clone());
         // On one thread for queries, from the encoder to the reply, unless a server has to be waited for.
         let work = async move {
-            let (request, scored, shares) = engine.ask(model, &query.route(), &stages).await?;
+            let asked = engine.ask(model, &query.route(), names, &stages).await?;
+            let (request, scored, shares) = asked;
             let chosen = choose(&scored, &shares, &query);
             let passages = engine.fill(&request, &scored, &chosen).await?;
             Ok::<_, RouterError>(Attended {
@@ -146,25 +149,23 @@ impl RouterEngine {
         Ok(reply)
     }
 
-    /// What a reply to `query` depends on now; `None` where replies are not kept.
-    async fn reply_key(
+    /// What a reply to `query` from the collections `names` depends on now; `None` where replies are not
+    /// kept.
+    fn reply_key(
         &self,
         model: &LoadedModel,
         query: &AttendQuery,
-    ) -> Result<Option<ReplyKey>, RouterError> {
+        names: &[Arc<str>],
+    ) -> Option<ReplyKey> {
         if !self.inner.replies.is_on() {
-            return Ok(None);
+            return None;
         }
-        let states = self
-            .names(&query.collections)
-            .await?
-            .into_iter()
-            .map(|name| {
-                let state = self.inner.store.content_state(&name)?;
-                Some((name, state))
-            });
+        let states = names.iter().map(|name| {
+            let state = self.inner.store.content_state(name)?;
+            Some((Arc::clone(name), state))
+        });
         let states: Option<Vec<_>> = states.collect();
-        Ok(states.map(|states| ReplyKey::new(query, states, model)))
+        states.map(|states| ReplyKey::new(query, states, model))
     }
 
     /// The collections of a query, or all that this router can serve. Sorted by name.
@@ -187,34 +188,38 @@ impl RouterEngine {
         let model = self.inner.models.take();
         let (engine, query) = (self.clone(), query.route());
         let work = async move {
-            let (_, scored, shares) = engine.ask(model, &query, &Stages::new()).await?;
+            let names = engine.names(&query.collections).await?;
+            let (_, scored, shares) = engine.ask(model, &query, names, &Stages::new()).await?;
             Ok(scored.into_iter().zip(shares).collect())
         };
         self.inner.pool.begin(work).await?
     }
 
-    /// Encodes a query and scores it against its collections, each with the gate's weight of it.
+    /// Encodes a query and scores it against the collections `names`, each with the gate's weight of it.
     async fn ask(
         &self,
         model: Arc<LoadedModel>,
         query: &RouteQuery,
+        names: Vec<Arc<str>>,
         stages: &Stages,
     ) -> Result<(Request, Vec<Arc<Scored>>, Vec<f64>), RouterError> {
         let request = self.request(model, query, stages).await?;
-        let scored = self.score_all(&request, &query.collections).await?;
+        let each = names
+            .into_iter()
+            .map(|name| self.score_collection(&request, name));
+        // A query that names none is not wrong because one has just been deleted.
+        let unnamed = query.collections.is_empty();
+        let counts = |scored: &Result<_, _>| {
+            !unnamed || !matches!(scored, Err(RouterError::NotFound { .. }))
+        };
+        let scored: Vec<Arc<Scored>> = join_all(each)
+            .await
+            .into_iter()
+            .filter(counts)
+            .map(|scored| scored.map(Arc::new))
+            .collect::<Result<_, _>>()?;
         let shares = shares_of(&scored);
         Ok((request, scored, shares))
-    }
-
-    /// Scores the named collections, or all that this router can serve. Sorted by name.
-    async fn score_all(
-        &self,
-        request: &Request,
-        names: &[String],
-    ) -> Result<Vec<Arc<Scored>>, RouterError> {
-        let names = self.names(names).await?.into_iter();
-        let scored = try_join_all(names.map(|name| self.score_collection(request, name)));
-        Ok(scored.await?.into_iter().map(Arc::new).collect())
     }
 
     fn routed(&self, request: &Request, scored: &[Arc<Scored>], shares: &[f64]) -> Routed {
@@ -275,7 +280,12 @@ impl RouterEngine {
                 if refs.is_empty() {
                     return Ok(Vec::new());
                 }
-                self.inner.store.passages(&scored.collection, &refs).await
+                let found = self.inner.store.passages(&scored.collection, &refs).await;
+                match found {
+                    // Deleted since the search.
+                    Err(StoreError::UnknownCollection { .. }) => Ok(vec![None; refs.len()]),
+                    found => found,
+                }
             }
         }))
         .await?;

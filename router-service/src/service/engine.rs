@@ -166,19 +166,16 @@ impl Inner {
         {
             return Ok(known);
         }
-        let info = match self.store.collection(name).await {
-            Ok(info) => info,
+        let spec = match self.store.spec(name).await {
+            Ok(spec) => spec,
             Err(error) => {
                 lock(&self.specs).remove(name);
                 return Err(error.into());
             }
         };
-        self.check_spec(name, &info.spec)?;
-        let analyzer = Analyzer::new(info.spec.language);
-        let known = Arc::new(KnownCollection {
-            spec: info.spec,
-            analyzer,
-        });
+        self.check_spec(name, &spec)?;
+        let analyzer = Analyzer::new(spec.language);
+        let known = Arc::new(KnownCollection { spec, analyzer });
         lock(&self.specs).insert(name.to_owned(), (Instant::now(), Arc::clone(&known)));
         Ok(known)
     }
@@ -192,10 +189,10 @@ impl Inner {
             return Ok(names);
         }
         let mut names: Vec<Arc<str>> = Vec::new();
-        for info in self.store.collections().await? {
-            match self.check_spec(&info.name, &info.spec) {
-                Ok(()) => names.push(info.name.into()),
-                Err(reason) => debug!(collection = info.name, %reason, "collection left out"),
+        for (name, spec) in self.store.specs().await? {
+            match self.check_spec(&name, &spec) {
+                Ok(()) => names.push(name.into()),
+                Err(reason) => debug!(collection = name, %reason, "collection left out"),
             }
         }
         names.sort();

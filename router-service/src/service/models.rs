@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use moerag_checkpoint::{CheckpointStore, Manifest};
+use moerag_checkpoint::{CheckpointStore, Expected, Manifest};
 
 use super::engine::RouterEngine;
 use crate::domain::{RouterError, ServedModel, Source};
@@ -118,8 +118,10 @@ impl RouterEngine {
         if version == 0 {
             return Err(RouterError::invalid("version", "is 0, must be at least 1"));
         }
-        self.move_current(move |store| async move { store.pin(version).await.map(drop) })
-            .await
+        self.move_current(
+            move |store, fits| async move { store.pin(version, &fits).await.map(drop) },
+        )
+        .await
     }
 
     /// Lets the newest version become current.
@@ -127,7 +129,7 @@ impl RouterEngine {
     /// # Errors
     /// As for [`RouterEngine::pin_version`].
     pub async fn unpin_version(&self) -> Result<ServedModel, RouterError> {
-        self.move_current(|store| async move { store.unpin().await.map(drop) })
+        self.move_current(|store, fits| async move { store.unpin(&fits).await.map(drop) })
             .await
     }
 
@@ -142,21 +144,23 @@ impl RouterEngine {
                 "is 0, must be at least 1 or unset",
             ));
         }
-        self.move_current(move |store| async move { store.rollback(version).await.map(drop) })
-            .await
+        self.move_current(move |store, fits| async move {
+            store.rollback(version, &fits).await.map(drop)
+        })
+        .await
     }
 
-    /// Moves CURRENT and follows it. Both happen in a task of their own: a client that hangs up
+    /// Moves CURRENT, to what this router can serve, and follows it. Both happen in a task of their own: a client that hangs up
     /// must not leave one without the other.
     async fn move_current<F, Fut>(&self, change: F) -> Result<ServedModel, RouterError>
     where
-        F: FnOnce(CheckpointStore) -> Fut + Send + 'static,
+        F: FnOnce(CheckpointStore, Expected) -> Fut + Send + 'static,
         Fut: Future<Output = Result<(), moerag_checkpoint::CheckpointError>> + Send,
     {
         let store = self.inner.models.store()?.clone();
         let slot = Arc::clone(&self.inner.models);
         tokio::spawn(async move {
-            change(store).await?;
+            change(store, slot.expected()).await?;
             slot.reload().await
         })
         .await

@@ -1,6 +1,7 @@
 //! Server assembly on a listener that is passed in, so that tests can bind port 0.
 
 use std::future::Future;
+use std::time::Duration;
 
 use moerag_proto::v1::corpus_service_server::CorpusServiceServer;
 use moerag_proto::v1::model_service_server::ModelServiceServer;
@@ -16,6 +17,9 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 
 use crate::domain::{Limits, RouterError};
 use crate::service::{EngineSlot, RouterEngine};
+
+/// Between two looks whether a client is still there.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// The services of the router.
 #[derive(Clone)]
@@ -82,6 +86,8 @@ pub(crate) fn serve<H: Health>(
         .max_encoding_message_size(sent);
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = Server::builder()
+        // Nothing else tells that the machine of a client with an open stream is gone.
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
         .add_service(health)
         .add_service(reflection)
         .add_service(router)

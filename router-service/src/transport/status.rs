@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use moerag_runtime::chain;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
 use tracing::{error, warn};
@@ -79,17 +80,6 @@ fn reason(code: ErrorCode) -> &'static str {
         ErrorCode::DeadlineExceeded => "DEADLINE_EXCEEDED",
         ErrorCode::Internal => "INTERNAL",
     }
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

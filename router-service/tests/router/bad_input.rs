@@ -94,6 +94,25 @@ async fn bad_queries_are_refused_with_every_field_at_once() {
     sandbox.stop().await;
 }
 
+/// A status travels in a header, and clients refuse long ones together with the connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn however_much_is_wrong_the_answer_can_be_read() {
+    let mut sandbox = Sandbox::start().await;
+    let bad = v1::AttendRequest {
+        collections: vec!["my docs".into()],
+        ..question("what is it?")
+    };
+    let batch = v1::BatchAttendRequest {
+        requests: vec![bad; 64],
+    };
+    let status = sandbox.router.batch_attend(batch).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    let named = fields(&status);
+    assert_eq!(named[0], "requests[0].collections[0]");
+    assert!(status.message().ends_with("and 52 more"), "{status}");
+    assert_eq!(named.len(), 13);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn over_long_queries_are_cut_only_if_asked_and_the_reply_says_so() {
     let mut sandbox = Sandbox::start().await;

@@ -184,6 +184,29 @@ async fn a_deleted_collection_is_gone_and_its_name_is_free() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn deleting_a_collection_fails_no_query_that_names_none() {
+    let mut sandbox = Sandbox::start().await;
+    sandbox.ingest("docs", library()).await;
+    for _ in 0..5 {
+        sandbox.ingest("passing", library()).await;
+        let (mut router, mut corpus) = (sandbox.router.clone(), sandbox.corpus.clone());
+        let deleted = tokio::spawn(async move {
+            let request = v1::DeleteCollectionRequest {
+                collection: "passing".into(),
+            };
+            corpus.delete_collection(request).await.unwrap();
+        });
+        let mut asked = 0;
+        while !deleted.is_finished() || asked < 5 {
+            let reply = router.attend(question(&format!("tides {asked}"))).await;
+            assert!(!reply.unwrap().into_inner().passages.is_empty());
+            asked += 1;
+        }
+        deleted.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_out_of_order_is_refused() {
     let mut sandbox = Sandbox::start().await;
     let text = || Message::Document(document("a", "", "Some text."));

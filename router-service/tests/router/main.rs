@@ -8,3 +8,5 @@ mod ingest;
 mod models;
 mod sandbox;
 mod serve;
+#[path = "../../../crates/encoder/tests/tiny/mod.rs"]
+mod tiny;

@@ -270,6 +270,18 @@ async fn broken_versions_are_refused_and_the_old_one_serves_on() {
     let status = reload(&mut sandbox).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert!(status.message().contains("another-encoder"), "{status}");
+    // Going back cures it, and nobody is sent there by hand.
+    let rollback = v1::RollbackRequest { version: None };
+    let back = sandbox.models.rollback(rollback).await.unwrap();
+    let active = v1::GetActiveModelRequest {};
+    let active = sandbox.models.get_active_model(active).await.unwrap();
+    assert_eq!(back.into_inner().model.unwrap().version, 3);
+    assert_eq!(active.into_inner().last_load_error, "");
+    let before = store.current().await.unwrap();
+    let pin = v1::PinVersionRequest { version: 4 };
+    let status = sandbox.models.pin_version(pin).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+    assert_eq!(store.current().await.unwrap(), before);
 
     // The whole store vanishes.
     let aside = root.with_extension("aside");

@@ -6,6 +6,7 @@ use moerag_store::Share;
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::sandbox::{Sandbox, document, library, question};
+use crate::tiny::Tiny;
 
 fn sum(values: impl Iterator<Item = f32>) -> f32 {
     values.sum()
@@ -416,4 +417,29 @@ async fn a_query_asked_again_is_answered_from_memory_until_something_changes() {
     sandbox.ask(query).await;
     assert!(fresh(&sandbox.ask(query).await), "nothing is kept");
     sandbox.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encoder_of_any_width_serves() {
+    let words = [
+        "why", "are", "spring", "tides", "so", "high", "the", "moon", "sun",
+    ];
+    // Signs of 36 dimensions do not fill their last byte.
+    for width in [36, 768] {
+        let tiny = Tiny::encoder(&words, width);
+        let mut sandbox =
+            Sandbox::start_with(|config| config.encoder_dir = Some(tiny.dir().to_owned())).await;
+        let outcomes = sandbox.ingest("docs", library()).await;
+        let written = |o: &v1::DocumentOutcome| o.status() == v1::DocumentStatus::Written;
+        assert!(outcomes.iter().all(written), "{width}: {outcomes:?}");
+        let reply = sandbox.ask("Why are spring tides so high?").await;
+        assert_eq!(
+            reply.model.unwrap().key_spec,
+            format!("k4-d{width}-sign1-p15-r0")
+        );
+        // The weights are random: which passage comes first means nothing.
+        assert_eq!(reply.passages.len(), 4, "{width}");
+        assert!(is_one(reply.attn_mass_returned as f32));
+        sandbox.stop().await;
+    }
 }

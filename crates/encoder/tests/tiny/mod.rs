@@ -46,6 +46,11 @@ impl Tiny {
         tiny
     }
 
+    /// An encoder of another width than the default's that knows these words.
+    pub(crate) fn encoder<T: AsRef<str>>(vocabulary: &[T], hidden: usize) -> Self {
+        Tiny::make(vocabulary, hidden, 2, 128, false)
+    }
+
     fn make<T: AsRef<str>>(
         vocabulary: &[T],
         hidden: usize,
