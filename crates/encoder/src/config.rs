@@ -16,6 +16,9 @@ use crate::error::EncoderError;
 
 /// The file that describes the network.
 const CONFIG_FILE: &str = "config.json";
+const LENGTH_FILE: &str = "sentence_bert_config.json";
+/// A text has CLS, SEP and something between.
+const LEAST_TOKENS: usize = 3;
 
 /// How token states become one vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,13 +116,19 @@ impl EncoderConfig {
             let found = names.iter().find_map(|name| prompts.prompts.get(*name));
             found.cloned().unwrap_or_default()
         };
-        let length = optional::<LengthFile>(&dir.join("sentence_bert_config.json"))?;
+        let length = optional::<LengthFile>(&dir.join(LENGTH_FILE))?;
         let positions = bert.max_position_embeddings;
+        let max_tokens = length.max_seq_length.unwrap_or(positions).min(positions);
+        if max_tokens < LEAST_TOKENS {
+            let reason =
+                format!("a text may have {max_tokens} tokens, expected {LEAST_TOKENS} or more");
+            return Err(EncoderError::damaged(&dir.join(LENGTH_FILE), reason));
+        }
         Ok(EncoderConfig {
             pooling: read_pooling(dir)?,
             query_prefix: prompt(&["query"]),
             passage_prefix: prompt(&["passage", "document"]),
-            max_tokens: length.max_seq_length.unwrap_or(positions).min(positions),
+            max_tokens,
             bert,
         })
     }

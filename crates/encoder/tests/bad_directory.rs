@@ -193,6 +193,18 @@ fn what_this_crate_does_not_compute_is_refused() {
 }
 
 #[test]
+fn texts_that_could_have_no_token_are_refused() {
+    for length in [0, 1, 2] {
+        let tiny = Tiny::new();
+        let file = format!(r#"{{"max_seq_length":{length}}}"#);
+        tiny.write("sentence_bert_config.json", &file);
+        let error = load(tiny.dir()).unwrap_err().to_string();
+        assert!(error.contains("sentence_bert_config.json"), "{error}");
+        assert!(error.contains("expected 3 or more"), "{error}");
+    }
+}
+
+#[test]
 fn prefixes_pooling_and_length_come_from_the_directory() {
     let plain = Tiny::new();
     let marked = Tiny::new();

@@ -113,7 +113,7 @@ fn reply_text(args: &Ask, reply: &AttendResponse) -> String {
     let heads: Vec<(String, f64)> = reply
         .heads
         .iter()
-        .map(|head| (head.head.clone(), f64::from(head.weight)))
+        .map(|head| (ui::plain(&head.head), f64::from(head.weight)))
         .collect();
     if !heads.is_empty() {
         out.push_str(&format!("\n{}\n", style("heads").dim()));
@@ -155,7 +155,7 @@ fn passage_text(
         "{} {} {}\n",
         style(format!("{rank:>2}.")).bold(),
         style(format!("{:.4}", passage.attn_weight)).cyan().bold(),
-        style(title).bold()
+        style(ui::plain(title)).bold()
     );
     let place = if collection {
         format!("{}: ", passage.collection)
@@ -181,7 +181,7 @@ fn passage_text(
         passage.ordinal,
         chosen.join(", ")
     );
-    out.push_str(&format!("    {}\n", style(by).dim()));
+    out.push_str(&format!("    {}\n", style(ui::plain(&by)).dim()));
     for line in ui::passage::lines(
         &passage.text,
         best_sentence(passage),
@@ -215,8 +215,8 @@ fn type_text(prediction: Option<&QueryTypePrediction>) -> String {
         .collect();
     format!(
         "{} ({})",
-        style(&prediction.query_type).bold(),
-        shown.join(", ")
+        style(ui::plain(&prediction.query_type)).bold(),
+        ui::plain(&shown.join(", "))
     )
 }
 
@@ -243,7 +243,7 @@ fn where_text(reply: &AttendResponse) -> String {
         .into_iter()
         .filter(|collection| collection.weight >= 0.005)
         .map(|collection| format!("{} {:.2}", collection.collection, collection.weight));
-    shares.collect::<Vec<_>>().join(", ")
+    ui::plain(&shares.collect::<Vec<_>>().join(", "))
 }
 
 fn reply_json(query: &str, reply: &AttendResponse) -> Value {
@@ -414,6 +414,31 @@ mod tests {
             text.find("token").unwrap() < text.find("dense").unwrap(),
             "{text}"
         );
+    }
+
+    #[test]
+    fn no_document_can_rewrite_the_terminal() {
+        console::set_colors_enabled(false);
+        let evil = "x\u{1b}[2J\u{7}\u{9b}2J";
+        let mut reply = reply();
+        let passage = &mut reply.passages[0];
+        passage.title = evil.into();
+        passage.text = evil.into();
+        passage.document_id = evil.into();
+        passage.heads[0].head = evil.into();
+        reply.heads[0].head = evil.into();
+        let Command::Ask(args) = Cli::try_parse_from(["moerag", "ask", "why?"])
+            .unwrap()
+            .command
+        else {
+            unreachable!("the command was ask")
+        };
+        let text = reply_text(&args, &reply);
+        let bad = |c: char| c.is_control() && c != '\n';
+        assert!(text.contains("x [2J") && !text.contains(bad), "{text:?}");
+        // Machines get it as it is.
+        let json = reply_json("why?", &reply);
+        assert_eq!(json["passages"][0]["title"], evil);
     }
 
     #[test]

@@ -4,8 +4,10 @@ use std::io::{BufRead, IsTerminal, stdin};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use moerag_proto::v1::{Collection, DeleteCollectionRequest, GetCollectionRequest};
-use serde_json::json;
+use moerag_proto::v1::{
+    Collection, DeleteCollectionRequest, DeleteCollectionResponse, GetCollectionRequest,
+};
+use serde_json::{Value, json};
 
 use crate::args;
 use crate::client::Addresses;
@@ -24,7 +26,11 @@ pub(crate) async fn run(addresses: &Addresses, args: args::Delete, json: bool) -
         let reply = client.get_collection(request).await.map_err(refused)?;
         let known = reply.into_inner().collection.unwrap_or_default();
         if !confirmed(&known)? {
-            ui::note("nothing was deleted");
+            if json {
+                ui::json(&outcome_json(&name, None))?;
+            } else {
+                ui::note("nothing was deleted");
+            }
             return Ok(ExitCode::SUCCESS);
         }
     }
@@ -34,11 +40,7 @@ pub(crate) async fn run(addresses: &Addresses, args: args::Delete, json: bool) -
     let reply = client.delete_collection(request).await.map_err(refused)?;
     let deleted = reply.into_inner();
     if json {
-        ui::json(&json!({
-            "collection": name,
-            "documents": deleted.documents,
-            "passages": deleted.passages,
-        }))?;
+        ui::json(&outcome_json(&name, Some(&deleted)))?;
     } else {
         ui::line(&format!(
             "deleted {name} with {} documents, {} passages",
@@ -46,6 +48,16 @@ pub(crate) async fn run(addresses: &Addresses, args: args::Delete, json: bool) -
         ))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What was deleted; nothing if the answer was no.
+fn outcome_json(name: &str, deleted: Option<&DeleteCollectionResponse>) -> Value {
+    json!({
+        "collection": name,
+        "deleted": deleted.is_some(),
+        "documents": deleted.map_or(0, |deleted| deleted.documents),
+        "passages": deleted.map_or(0, |deleted| deleted.passages),
+    })
 }
 
 /// Whether whoever sits at the terminal wants it gone.
@@ -64,4 +76,27 @@ fn confirmed(known: &Collection) -> Result<bool> {
     let mut answer = String::new();
     stdin().lock().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_json_says_whether_anything_was_deleted() {
+        let spared = outcome_json("docs", None);
+        assert_eq!(
+            (&spared["deleted"], &spared["documents"]),
+            (&json!(false), &json!(0))
+        );
+        let gone = DeleteCollectionResponse {
+            documents: 2,
+            passages: 7,
+        };
+        let gone = outcome_json("docs", Some(&gone));
+        assert_eq!(
+            (&gone["deleted"], &gone["passages"]),
+            (&json!(true), &json!(7))
+        );
+    }
 }

@@ -6,15 +6,16 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::args;
-use crate::client::{Health, health};
+use crate::client::{Addresses, Health, health};
 use crate::failure::EXIT_FAILURE;
 use crate::ui;
 
 /// Asks once and tells by the exit code.
-pub(crate) async fn run(args: args::Health, json: bool) -> Result<ExitCode> {
-    let health = health(&args.addr, &args.service).await;
+pub(crate) async fn run(addresses: &Addresses, args: args::Health, json: bool) -> Result<ExitCode> {
+    let addr = args.addr.as_ref().unwrap_or(&addresses.router);
+    let health = health(addr, &args.service).await?;
     if json {
-        ui::json(&json!({ "addr": args.addr, "service": args.service, "health": health.word() }))?;
+        ui::json(&json!({ "addr": addr, "service": args.service, "health": health.word() }))?;
     } else {
         ui::line(health.word())?;
     }

@@ -17,6 +17,8 @@ use std::collections::HashMap;
 use moerag_proto::v1::{ModelSource, ServedModel};
 use serde_json::{Value, json};
 
+use crate::ui;
+
 /// The word for where weights come from.
 pub(crate) fn source_word(source: i32) -> &'static str {
     match ModelSource::try_from(source) {
@@ -37,9 +39,9 @@ pub(crate) fn source_reason(source: &str) -> &'static str {
     }
 }
 
-/// First characters of a digest, enough to tell two apart.
-pub(crate) fn short(digest: &str) -> &str {
-    digest.get(..12).unwrap_or(digest)
+/// First characters of a digest for people, enough to tell two apart.
+pub(crate) fn short(digest: &str) -> String {
+    ui::plain(digest.get(..12).unwrap_or(digest))
 }
 
 /// The model as JSON.
@@ -68,7 +70,7 @@ pub(crate) fn sources_json(sources: &HashMap<String, i32>) -> Value {
 pub(crate) fn sources_text(sources: &HashMap<String, i32>) -> String {
     let mut parts: Vec<String> = sources
         .iter()
-        .map(|(name, source)| format!("{name} {}", source_word(*source)))
+        .map(|(name, source)| format!("{} {}", ui::plain(name), source_word(*source)))
         .collect();
     parts.sort();
     parts.join(", ")

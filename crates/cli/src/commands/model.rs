@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use moerag_encoder::fetch::{FetchStep, Fetched, fetch};
+use moerag_encoder::fetch::{FetchError, FetchStep, Fetched, fetch};
 use moerag_encoder::{Encoder, default_dir};
 use serde_json::json;
 
@@ -29,7 +29,7 @@ pub(crate) async fn run(command: Model, json: bool) -> Result<ExitCode> {
     while let Some(step) = heard.recv().await {
         progress.update(step_text(step), 0, 0, "");
     }
-    let fetched = work.await??;
+    let fetched = work.await?.map_err(usage)?;
     progress.finish();
     let (word, space) = match fetched {
         Fetched::AlreadyThere(space) => ("already there", space),
@@ -59,6 +59,14 @@ pub(crate) async fn encoder_dir(given: Option<PathBuf>) -> Result<PathBuf> {
         .await?
         .map_err(|error| Usage(error.to_string()))?;
     Ok(dir)
+}
+
+/// A destination that must not be replaced is the caller's mistake; a failed download is not.
+fn usage(error: FetchError) -> anyhow::Error {
+    match error {
+        FetchError::Foreign { .. } | FetchError::NotDirectory(_) => Usage(error.to_string()).into(),
+        other => other.into(),
+    }
 }
 
 fn step_text(step: FetchStep) -> &'static str {

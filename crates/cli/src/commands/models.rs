@@ -112,7 +112,7 @@ fn versions_text(reply: &ListVersionsResponse) -> String {
             style(marks.join(", ")).green().to_string(),
             time_text(version.created_at.as_ref()),
             sources_text(&version.collections),
-            short(&version.weights_digest).to_owned(),
+            short(&version.weights_digest),
             version.seed.to_string(),
             format!("{:.2}", version.size_bytes as f64 / 1e6),
         ]);

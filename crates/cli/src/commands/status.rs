@@ -30,8 +30,8 @@ struct Seen {
 
 /// Shows everything that answers; exit 1 if a service does not serve.
 pub(crate) async fn run(addresses: &Addresses, json: bool) -> Result<ExitCode> {
-    let router = health(&addresses.router, "").await;
-    let trainer = health(&addresses.trainer, "").await;
+    let router = health(&addresses.router, "").await?;
+    let trainer = health(&addresses.trainer, "").await?;
     let mut seen = Seen::default();
     if router != Health::Unreachable {
         ask_router(addresses, &mut seen).await;
@@ -134,7 +134,7 @@ fn status_text(addresses: &Addresses, router: Health, trainer: Health, seen: &Se
         if !active.last_load_error.is_empty() {
             out.push_str(&format!(
                 "         last load error: {}\n",
-                style(&active.last_load_error).red()
+                style(ui::plain(&active.last_load_error)).red()
             ));
         }
     }
@@ -156,23 +156,23 @@ fn status_text(addresses: &Addresses, router: Health, trainer: Health, seen: &Se
             ]);
             for collection in &reply.collections {
                 table.add_row(vec![
-                    collection.name.clone(),
+                    ui::plain(&collection.name),
                     collection.documents.to_string(),
                     collection.passages.to_string(),
                     source_word(collection.source).to_owned(),
-                    collection.language.clone(),
-                    short(&collection.corpus_digest).to_owned(),
+                    ui::plain(&collection.language),
+                    short(&collection.corpus_digest),
                 ]);
             }
             out.push_str(&format!("\n{table}\n"));
             for (name, reason) in reasons(seen) {
-                out.push_str(&format!("{name}: {reason}\n"));
+                out.push_str(&ui::plain(&format!("{name}: {reason}\n")));
             }
         }
         None => {}
     }
     for problem in &seen.problems {
-        out.push_str(&format!("{}\n", style(problem).red()));
+        out.push_str(&format!("{}\n", style(ui::plain(problem)).red()));
     }
     out
 }
@@ -264,7 +264,7 @@ fn status_json(addresses: &Addresses, router: Health, trainer: Health, seen: &Se
 
 #[cfg(test)]
 mod tests {
-    use moerag_proto::v1::ServedModel;
+    use moerag_proto::v1::{Collection, ServedModel};
 
     use super::*;
 
@@ -304,6 +304,37 @@ mod tests {
             let why = why(&active, &seen);
             assert!(why.contains(expected), "{why}");
         }
+    }
+
+    #[test]
+    fn nothing_that_a_service_says_can_rewrite_the_terminal() {
+        console::set_colors_enabled(false);
+        let evil = "x\u{1b}[2J\u{9b}2J";
+        let (mut active, mut seen) = seen(2, 2, false);
+        active.last_load_error = evil.to_owned();
+        active.reasons.insert(evil.to_owned(), evil.to_owned());
+        seen.active = Some(active);
+        seen.collections = Some(ListCollectionsResponse {
+            collections: vec![Collection {
+                name: evil.to_owned(),
+                language: evil.to_owned(),
+                corpus_digest: evil.to_owned(),
+                ..Collection::default()
+            }],
+        });
+        seen.job = Some(TrainingJob {
+            id: evil.to_owned(),
+            message: evil.to_owned(),
+            ..TrainingJob::default()
+        });
+        seen.problems.push(evil.to_owned());
+        let addresses = Addresses {
+            router: "r".to_owned(),
+            trainer: "t".to_owned(),
+        };
+        let text = status_text(&addresses, Health::Serving, Health::Serving, &seen);
+        assert!(text.matches("x [2J 2J").count() >= 7, "{text:?}");
+        assert!(!text.contains(['\u{1b}', '\u{9b}']), "{text:?}");
     }
 
     #[test]

@@ -217,7 +217,7 @@ pub(crate) fn job_text(job: &TrainingJob) -> String {
         "failed" | "cancelled" => style(state).red(),
         _ => style(state).yellow(),
     };
-    let mut text = format!("{word} {}", job.id);
+    let mut text = job.id.clone();
     if state == "running" {
         text.push_str(&format!(
             ", {} {}/{}",
@@ -248,7 +248,7 @@ pub(crate) fn job_text(job: &TrainingJob) -> String {
             (end.seconds - start.seconds) as f64 + f64::from(end.nanos - start.nanos) / 1e9;
         text.push_str(&format!(", {}", ui::duration(seconds)));
     }
-    text
+    format!("{word} {}", ui::plain(&text))
 }
 
 /// The figures that tell whether learning helped; `--json` has all of them.
@@ -272,7 +272,7 @@ fn metric_lines(job: &TrainingJob) -> Vec<String> {
     metrics.sort_by_key(|(name, _)| name.as_str());
     metrics
         .into_iter()
-        .map(|(name, value)| format!("  {name:<40} {value:.4}"))
+        .map(|(name, value)| format!("  {:<40} {value:.4}", ui::plain(name)))
         .collect()
 }
 

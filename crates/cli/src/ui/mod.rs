@@ -27,6 +27,15 @@ pub(crate) fn width() -> usize {
     }
 }
 
+/// Text from a document or a service as it may be shown to people: control characters other than line
+/// break and tab become spaces, so that no document can rewrite the terminal.
+pub(crate) fn plain(text: &str) -> String {
+    let shown = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    text.chars()
+        .map(|c| if shown(c) { c } else { ' ' })
+        .collect()
+}
+
 /// Writes text to standard output. A reader that went away (`moerag … | head`) is no failure.
 pub(crate) fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
@@ -46,10 +55,10 @@ pub(crate) fn json(value: &serde_json::Value) -> Result<()> {
     line(&serde_json::to_string_pretty(value)?)
 }
 
-/// A note for people on standard error.
+/// A note for people on standard error, as [`plain`] text: errors repeat what services say.
 pub(crate) fn note(text: &str) {
     // A closed standard error leaves nobody to tell.
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", plain(text));
 }
 
 /// A table with a header, as wide as the terminal.
@@ -82,6 +91,12 @@ pub(crate) fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn control_characters_become_spaces() {
+        let text = "a\u{1b}[2Jb\rc\u{7}\u{7f}\u{9b}d\n\té";
+        assert_eq!(plain(text), "a [2Jb c   d\n\té");
+    }
 
     #[test]
     fn durations_are_short() {

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use console::style;
 
+use super::plain;
+
 /// What is shown of a long passage: the best sentence and about this many characters around it.
 const EXCERPT_CHARS: usize = 420;
 
@@ -60,7 +62,8 @@ pub(crate) fn lines(
     let (before, inside, after) = parts(text, best, full);
     let mut words: Vec<(String, bool)> = Vec::new();
     for (part, marked) in [(before, false), (inside, true), (after, false)] {
-        let mut part: Vec<(String, bool)> = part
+        // Only now: the best sentence's offsets count the bytes of the text as it came.
+        let mut part: Vec<(String, bool)> = plain(&part)
             .split_whitespace()
             .map(|w| (w.to_owned(), marked))
             .collect();
@@ -139,6 +142,16 @@ mod tests {
         assert_eq!(plain("äöü", Some(1..2), false), "äöü");
         assert_eq!(plain("abc", Some(2..9), false), "abc");
         assert_eq!(plain("", None, false), "");
+    }
+
+    #[test]
+    fn control_characters_are_not_shown_and_move_no_offset() {
+        console::set_colors_enabled(false);
+        // U+009B begins a sequence as ESC [ does, and takes two bytes.
+        let text = "A\u{9b}2J\u{1b}]0;x\u{7} b. The best.";
+        let start = text.find("The best").unwrap_or(0);
+        let lines = lines(text, Some(start..text.len()), false, 60);
+        assert_eq!(lines, ["A 2J ]0;x b. »The best.«"]);
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Progress {
                     }
                     bar.set_position(done.min(total));
                 }
-                bar.set_message(format!("{label}  {detail}"));
+                bar.set_message(super::plain(&format!("{label}  {detail}")));
             }
             None => {
                 let mut plain = self.plain.borrow_mut();

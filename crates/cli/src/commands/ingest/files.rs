@@ -1,15 +1,26 @@
 //! The documents below the given paths, as messages of the ingest stream.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use moerag_proto::v1::ingest_request::Message;
 use moerag_proto::v1::{Document, DocumentFormat, IngestFinish};
-use moerag_store::load::{LoadError, LoadOptions, walk};
+use moerag_store::load::{LoadError, LoadOptions, PATH_KEY, walk};
 use moerag_store::{Document as Loaded, Format};
 
 use crate::failure::Usage;
+
+/// Longest text that the router takes by default. A message that is longer than it reads would end the
+/// stream, and with it the ingest of everything behind that document.
+const TEXT_BYTES: usize = 4 << 20;
+/// Longest rest of a document: both together fit into a message, and the router refuses by name what is
+/// too long in it.
+const REST_BYTES: usize = 1 << 20;
+/// What a metadata entry takes beside key and value, at most.
+const ENTRY_BYTES: usize = 32;
+/// Longest id that a collection can have.
+const ID_BYTES: usize = 1024;
 
 /// A file or document that was not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,9 +52,12 @@ pub(super) fn check_roots(roots: &[PathBuf]) -> Result<()> {
 
 /// Number of documents below the paths, for the progress bar.
 pub(super) fn count(roots: &[PathBuf]) -> u64 {
+    let sent = |item: &Result<Loaded, LoadError>| {
+        item.as_ref()
+            .is_ok_and(|document| too_long(document).is_none())
+    };
     let documents = |root: &PathBuf| {
-        walk(root, LoadOptions::default())
-            .map_or(0, |walk| walk.filter(Result::is_ok).count() as u64)
+        walk(root, LoadOptions::default()).map_or(0, |walk| walk.filter(sent).count() as u64)
     };
     roots.iter().map(documents).sum()
 }
@@ -51,9 +65,10 @@ pub(super) fn count(roots: &[PathBuf]) -> u64 {
 /// Hands every document to `send`, in order, until it says that nobody listens any more.
 pub(super) fn read(roots: &[PathBuf], prune: bool, send: impl Fn(Message) -> bool) -> Read {
     let mut read = Read::default();
-    let mut seen = HashSet::new();
+    // The place among the paths of the one that had the id first.
+    let mut seen: HashMap<String, usize> = HashMap::new();
     let mut keep = Vec::new();
-    for root in roots {
+    for (at, root) in roots.iter().enumerate() {
         let mut documents = match walk(root, LoadOptions::default()) {
             Ok(documents) => documents,
             Err(error) => {
@@ -64,14 +79,24 @@ pub(super) fn read(roots: &[PathBuf], prune: bool, send: impl Fn(Message) -> boo
         for item in documents.by_ref() {
             match item {
                 Ok(document) => {
-                    if !seen.insert(document.id.clone()) {
+                    if let Some(reason) = too_long(&document) {
+                        read.refused.push(Refusal {
+                            what: place(root, &document),
+                            reason,
+                        });
+                        if document.id.len() <= ID_BYTES {
+                            keep.push(document.id);
+                        }
+                        continue;
+                    }
+                    if let Some(first) = seen.get(&document.id) {
                         read.refused.push(Refusal {
                             what: document.id,
-                            reason: "another of the given paths has a document with this id; ingest their common parent"
-                                .into(),
+                            reason: same_id(root, *first == at),
                         });
                         continue;
                     }
+                    seen.insert(document.id.clone(), at);
                     if !send(Message::Document(to_proto(document))) {
                         return read;
                     }
@@ -116,6 +141,53 @@ impl Read {
             reason: format!("{}; {}", error.reason, error.remedy),
         });
     }
+}
+
+/// Why a document cannot be sent, with the remedy.
+fn too_long(document: &Loaded) -> Option<String> {
+    let text = document.text.len();
+    if text > TEXT_BYTES {
+        return Some(format!(
+            "the text has {text} bytes, the router takes {TEXT_BYTES} of a document; split it"
+        ));
+    }
+    let entries = document.metadata.iter();
+    let entries = entries.map(|(key, value)| key.len() + value.len() + ENTRY_BYTES);
+    let rest = document.id.len() + document.title.len() + entries.sum::<usize>();
+    (rest > REST_BYTES).then(|| {
+        format!(
+            "id, title and metadata have {rest} bytes, the router takes {REST_BYTES} at most; shorten them"
+        )
+    })
+}
+
+/// The file of a document, or the path that its record lies below.
+fn place(root: &Path, document: &Loaded) -> String {
+    if document.metadata.get(PATH_KEY) != Some(&document.id) {
+        let id: String = document.id.chars().take(64).collect();
+        return format!("{}: record {id:?}", root.display());
+    }
+    let file = if root.is_file() {
+        root.to_owned()
+    } else {
+        root.join(&document.id)
+    };
+    file.display().to_string()
+}
+
+/// Why a document whose id was there before is refused: within one path only records can share an id.
+fn same_id(root: &Path, same_root: bool) -> String {
+    if !same_root {
+        return "another of the given paths has a document with this id; ingest their common parent"
+            .into();
+    }
+    let path = root.display();
+    let cause = if root.is_file() {
+        format!("{path} has this id twice")
+    } else {
+        format!("two documents in {path} have this id")
+    };
+    format!("{cause}; give every record an id of its own")
 }
 
 /// Id of the document that a failed file would have become, where one file is one document.
@@ -216,6 +288,55 @@ mod tests {
         assert_eq!(ids, ["a.md"]);
         assert!(finish.is_none());
         assert_eq!(read.refused[0].what, "a.md");
+    }
+
+    #[test]
+    fn an_id_twice_in_one_file_is_not_blamed_on_another_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.jsonl");
+        let record = "{\"id\":\"1\",\"text\":\"x\"}\n";
+        fs_err::write(&file, record.repeat(2)).unwrap();
+        for (root, expected) in [
+            (file.clone(), "a.jsonl has this id twice"),
+            (dir.path().to_path_buf(), "two documents in"),
+        ] {
+            let (ids, _, read) = read_all(&[root], false);
+            assert_eq!(ids, ["1"]);
+            let reason = &read.refused[0].reason;
+            assert!(reason.contains(expected), "{reason}");
+            assert!(
+                reason.ends_with("give every record an id of its own"),
+                "{reason}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_document_that_would_end_the_stream_is_refused_and_spared_from_pruning() {
+        let dir = tempfile::tempdir().unwrap();
+        let long = "x".repeat(TEXT_BYTES + 1);
+        fs_err::write(dir.path().join("a.txt"), &long).unwrap();
+        fs_err::write(dir.path().join("b.txt"), &long[1..]).unwrap();
+        let records = format!(
+            "{{\"id\":\"text\",\"text\":\"{long}\"}}\n{{\"id\":\"title\",\"title\":\"{long}\",\"text\":\"x\"}}\n"
+        );
+        fs_err::write(dir.path().join("c.jsonl"), records).unwrap();
+        let roots = [dir.path().to_path_buf()];
+        let (ids, finish, read) = read_all(&roots, true);
+        assert_eq!(ids, ["b.txt"]);
+        assert_eq!(count(&roots), 1);
+        let finish = finish.unwrap();
+        assert!(finish.prune);
+        assert_eq!(finish.keep_document_ids, ["a.txt", "text", "title"]);
+        let [file, text, title] = &read.refused[..] else {
+            panic!("{:?}", read.refused);
+        };
+        assert!(file.what.ends_with("a.txt"), "{file:?}");
+        for part in ["4194305", "4194304", "split it"] {
+            assert!(file.reason.contains(part), "{file:?}");
+        }
+        assert!(text.what.ends_with("record \"text\""), "{text:?}");
+        assert!(title.reason.contains("title"), "{title:?}");
     }
 
     #[test]

@@ -167,13 +167,14 @@ fn summary_text(collection: &str, totals: &Totals, read: &Read, seconds: f64) ->
             .collect();
         out.push_str(&format!(
             "passed over, not a document type: {}\n",
-            kinds.join(", ")
+            ui::plain(&kinds.join(", "))
         ));
     }
     if let Some(why) = &read.not_pruned {
         out.push_str(&format!(
-            "{}: {why}\n",
-            style("nothing was pruned").yellow()
+            "{}: {}\n",
+            style("nothing was pruned").yellow(),
+            ui::plain(why)
         ));
     }
     let refused: Vec<&Refusal> = read
@@ -187,7 +188,8 @@ fn summary_text(collection: &str, totals: &Totals, read: &Read, seconds: f64) ->
             style(format!("{} refused:", refused.len())).yellow()
         ));
         for refusal in refused.iter().take(REFUSALS_SHOWN) {
-            out.push_str(&format!("  {}: {}\n", refusal.what, refusal.reason));
+            let line = format!("  {}: {}\n", refusal.what, refusal.reason);
+            out.push_str(&ui::plain(&line));
         }
         if refused.len() > REFUSALS_SHOWN {
             out.push_str(&format!(
@@ -260,5 +262,22 @@ mod tests {
         );
         let value = summary_json("docs", &totals, &read, 2.0);
         assert_eq!(value["refused"][1]["path"], "b.md");
+    }
+
+    #[test]
+    fn no_name_of_a_file_can_rewrite_the_terminal() {
+        console::set_colors_enabled(false);
+        let evil = "x\u{1b}[2J\u{9b}2J";
+        let read = Read {
+            refused: vec![Refusal {
+                what: evil.into(),
+                reason: evil.into(),
+            }],
+            skipped: [(evil.to_owned(), 1)].into(),
+            not_pruned: Some(evil.into()),
+        };
+        let text = summary_text("docs", &Totals::default(), &read, 2.0);
+        assert_eq!(text.matches("x [2J 2J").count(), 4, "{text:?}");
+        assert!(!text.contains(['\u{1b}', '\u{9b}']), "{text:?}");
     }
 }

@@ -2,12 +2,12 @@
 //! file checkpoints in one data directory (DESIGN.md section 4).
 //!
 //! Nothing is restarted in silence: a service that ends takes the other one and `moerag up` with
-//! it, which shows the end of its log and exits with its status.
+//! it, which shows the end of its log and exits with 64 if the service did, else with 1.
 
 mod data_dir;
 mod service;
 
-use std::process::{ExitCode, ExitStatus};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -33,16 +33,19 @@ pub(crate) async fn run(args: Up, json: bool) -> Result<ExitCode> {
     let mut signals = Signals::listen()?;
 
     let data = dir.path().display().to_string();
-    let common = [
+    let mut common = vec![
         "--data-dir".to_owned(),
         data,
         "--encoder-dir".to_owned(),
         encoder.display().to_string(),
-        "--device".to_owned(),
-        args.device.to_string(),
-        "--precision".to_owned(),
-        args.precision.to_string(),
     ];
+    // What is not given is the services' own affair: a flag would win over their variables and files.
+    if let Some(device) = args.device {
+        common.extend(["--device".to_owned(), device.to_string()]);
+    }
+    if let Some(precision) = args.precision {
+        common.extend(["--precision".to_owned(), precision.to_string()]);
+    }
     let trainer_args = [
         common.as_slice(),
         &[
@@ -102,8 +105,7 @@ pub(crate) async fn run(args: Up, json: bool) -> Result<ExitCode> {
         let obituary = dead.obituary(status);
         other.terminate();
         other.stopped().await?;
-        ui::note(&format!("moerag: {obituary}"));
-        return Ok(exit_code(status));
+        return Err(obituary);
     }
     if !json {
         ui::note("stopping …");
@@ -186,13 +188,4 @@ fn announce(dir: &DataDir, router: &Service, trainer: &Service, json: bool) -> R
     ui::line(
         "\nnext: `moerag ingest DIR`, `moerag train --watch`, `moerag ask \"…\"`; Ctrl-C stops",
     )
-}
-
-/// The child's own status; 1 if a signal ended it, or if it ended well without being asked.
-fn exit_code(status: ExitStatus) -> ExitCode {
-    let code = status
-        .code()
-        .and_then(|code| u8::try_from(code).ok())
-        .filter(|code| *code != 0);
-    ExitCode::from(code.unwrap_or(EXIT_FAILURE))
 }

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
 use super::data_dir::DataDir;
 use crate::client::{Health, health};
-use crate::failure::Usage;
+use crate::failure::{EXIT_USAGE, Usage};
 
 /// The services drain for at most their own grace period; this is longer.
 const STOP_TIMEOUT: Duration = Duration::from_secs(40);
@@ -95,9 +95,9 @@ impl Service {
         let started = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait()? {
-                bail!("{}", self.obituary(status));
+                return Err(self.obituary(status));
             }
-            if health(&self.url(), "").await == Health::Serving {
+            if health(&self.url(), "").await? == Health::Serving {
                 return Ok(());
             }
             if started.elapsed() > timeout {
@@ -121,14 +121,20 @@ impl Service {
             .with_context(|| format!("cannot wait for {}", self.name))
     }
 
-    /// What is said about a service that ended by itself.
-    pub(super) fn obituary(&self, status: ExitStatus) -> String {
-        format!(
+    /// What is said about a service that ended by itself: the caller's mistake if the service refused
+    /// its configuration, else a failure, also if it ended well without being asked.
+    pub(super) fn obituary(&self, status: ExitStatus) -> Error {
+        let message = format!(
             "{} ended ({status}); the end of {}:\n{}",
             self.name,
             self.log.display(),
             self.log_tail()
-        )
+        );
+        if status.code() == Some(i32::from(EXIT_USAGE)) {
+            Usage(message).into()
+        } else {
+            anyhow!(message)
+        }
     }
 
     /// Passes a request to stop on; a second one makes the service stop without draining.
@@ -207,6 +213,33 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_refused_configuration_is_usage_and_every_other_end_a_failure() {
+        for (script, usage) in [
+            ("exit 64", true),
+            ("exit 0", false),
+            ("exit 101", false),
+            ("kill -KILL $$", false),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let log = dir.path().join("x.log");
+            fs_err::write(&log, "its last words\n").unwrap();
+            let child = Command::new("sh").args(["-c", script]).spawn().unwrap();
+            let pid = i32::try_from(child.id().unwrap()).unwrap();
+            let mut service = Service {
+                name: "router-service",
+                child,
+                pid: Pid::from_raw(pid).unwrap(),
+                address: "127.0.0.1:9".parse().unwrap(),
+                log,
+            };
+            let wait = service.wait_until_serving(Duration::from_secs(60));
+            let error = wait.await.unwrap_err();
+            assert_eq!(error.is::<Usage>(), usage, "{script}: {error}");
+            assert!(error.to_string().contains("its last words"), "{error}");
+        }
+    }
 
     #[test]
     fn a_taken_address_is_refused_and_port_0_becomes_a_real_one() {
