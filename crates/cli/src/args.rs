@@ -221,7 +221,8 @@ pub(crate) struct Eval {
     /// Train each set with this many seeds and give the mean
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=20))]
     pub(crate) seeds: u64,
-    /// Keep the ingested sets here, so that a later run need not encode them again
+    /// Keep the ingested sets here, in a directory for each precision, so that a later run need not
+    /// encode them again
     #[arg(long, value_name = "DIR")]
     pub(crate) stores: Option<PathBuf>,
     /// Also train without each head, each overlap level, with other numbers of heads and without the

@@ -28,7 +28,8 @@ const NOISE: f32 = 0.05;
 #[serde(rename_all = "snake_case")]
 pub enum Corruption {
     /// Every passage's pooled vector is the mean direction of all of them with a little noise: dense
-    /// scores, and what follows from them, say nothing. Token states are intact.
+    /// scores, and what follows from them, say nothing. Token codes are as they were, but since KeySpec
+    /// 3 they are of what is left without the passage's own vector: late interaction breaks as well.
     Dense,
     /// Every term of the passages stands for another one, while those of the queries do not: lexical
     /// scores mislead. Statistics follow the new terms, also where training weighs words by them to

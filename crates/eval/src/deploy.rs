@@ -13,7 +13,8 @@ use router_service::{EngineConfig, ModelSlot, RouterEngine, SlotConfig};
 use trainer_worker::corpus::TrainingCorpus;
 use trainer_worker::{TrainConfig, TrainOutcome, TrainStatus};
 
-use crate::run::{BoxError, EvalOptions};
+use crate::options::EvalOptions;
+use crate::run::BoxError;
 
 /// What the deployments of an evaluation have in common.
 #[derive(Clone, Copy)]

@@ -46,6 +46,17 @@ pub enum EvalError {
         /// The name given.
         name: String,
     },
+    /// An option that cannot work; the text names it and what would.
+    #[error("{0}")]
+    Options(String),
+    /// The directory for the results cannot be made, or no file in it.
+    #[error("cannot write to the directory {}: {source}; choose another one", path.display())]
+    Out {
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
     /// A result file cannot be written.
     #[error("cannot write {}: {source}", path.display())]
     Write {

@@ -1,5 +1,5 @@
-//! Evaluation in BEIR layout (DESIGN.md section 6): every set in a fresh embedded store behind the
-//! real router library, trained on its documents alone, every method scored from the same
+//! Evaluation in BEIR layout (DESIGN.md section 6): every set in an embedded store of its own behind
+//! the real router library, trained on its documents alone, every method scored from the same
 //! candidates and view matrix.
 
 mod ablation;
@@ -14,9 +14,11 @@ mod dataset;
 mod deploy;
 mod error;
 mod figures;
+mod ingest;
 mod learned;
 mod methods;
 mod metrics;
+mod options;
 pub mod plot;
 mod render;
 mod report;
@@ -31,6 +33,9 @@ pub use dataset::{Dataset, Entry, JudgedQuery};
 pub use error::EvalError;
 pub use methods::Method;
 pub use metrics::{COLUMNS, Metrics, judge};
-pub use report::{HeadDiversity, HeldOutLoss, QueryReport, Report, Seconds, SetReport, TypeReport};
-pub use run::{EvalOptions, EvalProgress, Evaluation, run};
+pub use options::EvalOptions;
+pub use report::{
+    HeadDiversity, HeldOutLoss, QueryReport, Refusal, Report, Seconds, SetReport, TypeReport,
+};
+pub use run::{EvalProgress, Evaluation, run};
 pub use trainer_worker::TrainConfig;

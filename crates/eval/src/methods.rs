@@ -32,7 +32,8 @@ pub enum Method {
     TypedHeads,
     /// One head of the trained mixture, drawn for each query.
     RandomRouting,
-    /// The head with the largest gate weight alone.
+    /// The head with the largest gate weight alone; feedback takes no part in sparse routing, so it is
+    /// never this one.
     HardRouting,
     /// The trained heads under the gate of another query of the set.
     ShuffledGate,

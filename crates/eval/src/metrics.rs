@@ -3,7 +3,7 @@
 //! Gain = (score > 0); the ideal DCG is over min(k, |gold|); gold that is no candidate counts as
 //! missed; skipped entries are taken out of the ranking before it is judged.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -81,9 +81,19 @@ impl Metrics {
         }
         Metrics::from_values(sum)
     }
-}
 
-impl Metrics {
+    /// The mean under each name over queries, or over sets; those without the name do not count.
+    pub(crate) fn mean_by_name<'a>(
+        names: impl IntoIterator<Item = &'static str>,
+        all: impl Iterator<Item = &'a BTreeMap<String, Metrics>> + Clone,
+    ) -> BTreeMap<String, Metrics> {
+        let mean = |name: &'static str| Metrics::mean(all.clone().filter_map(|of| of.get(name)));
+        names
+            .into_iter()
+            .map(|name| (name.to_owned(), mean(name)))
+            .collect()
+    }
+
     /// Sample standard deviation of each metric; zeros for fewer than two.
     #[must_use]
     pub fn sd(all: &[Metrics]) -> Metrics {

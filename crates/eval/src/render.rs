@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use crate::bootstrap::Deltas;
 use crate::methods::Method;
 use crate::metrics::{COLUMNS, Metrics};
-use crate::report::{Report, SetReport, TypeReport};
+use crate::report::{Refusal, Report, SetReport, TypeReport};
 
 impl Report {
     /// The figures as tables for a terminal.
@@ -46,7 +46,7 @@ impl Report {
     /// The same as Markdown, with what was measured and how.
     pub(crate) fn markdown(&self, pictures: &[(&str, &str)]) -> String {
         let mut out = format!(
-            "# Evaluation\n\nSeed {}{}, device {} (precision {}), encoder `{}`, {} candidates per list, pruned to {}. Each set in a fresh store, \
+            "# Evaluation\n\nSeed {}{}, device {} (precision {}), encoder `{}`, {} candidates per list, pruned to {}. Each set in a {}, \
              trained on its documents alone. Gain = (score > 0); gold outside the candidates counts as missed.\n",
             self.seed,
             match self.seeds {
@@ -59,6 +59,10 @@ impl Report {
             self.candidates_per_list,
             self.prune_to
                 .map_or_else(|| "all".to_owned(), |n| n.to_string()),
+            match self.kept_stores {
+                true => "kept store, where only what changed was encoded again",
+                false => "fresh store",
+            },
         );
         out.push_str(&self.corruption_line());
         for (file, shows) in pictures {
@@ -137,6 +141,12 @@ impl SetReport {
         if let Some(reason) = &self.fallback_reason {
             out.push_str(&format!(": {reason}"));
         }
+        if self.seed_sd.is_some() && self.n_fallback_seeds > 0 {
+            out.push_str(&format!(
+                "\nfell back         {} of the seeds",
+                self.n_fallback_seeds
+            ));
+        }
         out.push_str(&format!(
             "\nheld-out loss     prior {}, trained {}\nrouting accuracy  {}\n",
             number(self.held_out_loss.prior),
@@ -167,6 +177,13 @@ impl SetReport {
             "seconds           ingest {:.1}, synth {:.1}, train {:.1}, eval {:.1}\n",
             s.ingest, s.synth, s.train, s.eval
         ));
+        for Refusal { id, reason } in &self.refused {
+            out.push_str(&format!("refused           {id:?}: {reason}\n"));
+        }
+        let unnamed = self.n_refused_passages.saturating_sub(self.refused.len());
+        if unnamed > 0 {
+            out.push_str(&format!("refused           and {unnamed} more\n"));
+        }
         out
     }
 }

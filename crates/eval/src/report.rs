@@ -37,8 +37,11 @@ pub struct Report {
     pub seeds: u64,
     /// Device of encoder and model.
     pub device: String,
-    /// Precision of the encoder.
+    /// Precision that the encoder computed in.
     pub precision: String,
+    /// Whether the sets' stores are kept: what an earlier run encoded was not encoded again.
+    #[serde(default)]
+    pub kept_stores: bool,
     /// Encoder of all vectors.
     pub embedding_space_id: String,
     /// Candidates per list and how many of them pruning keeps; none means all.
@@ -69,8 +72,11 @@ pub struct SetReport {
     pub n_queries_without_gold: usize,
     /// Judged passages that the corpus does not have; they count as missed.
     pub n_gold_not_in_corpus: usize,
-    /// Entries that the router refused (its reasons are in the log); gold among them counts as missed.
+    /// Entries that the router refused; gold among them counts as missed.
     pub n_refused_passages: usize,
+    /// The first ten of them with the router's reasons.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<Refusal>,
     /// Passages that are longer than the encoder reads: whole for BM25, cut for vectors. Of those
     /// that this run encoded; a kept store may have had others.
     pub n_truncated_passages: usize,
@@ -88,7 +94,8 @@ pub struct SetReport {
     /// Ablations minus `moe`, as in [`Report::macro_deltas`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ablations: BTreeMap<String, Deltas>,
-    /// MRR@10 of the mixture minus that of its head with the largest gate weight.
+    /// MRR@10 of the mixture minus that of its head with the largest gate weight; feedback takes no part
+    /// in sparse routing, so it is never that head.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soft_minus_hard_mrr: Option<f64>,
     /// Metrics of the queries of each predicted type.
@@ -98,11 +105,14 @@ pub struct SetReport {
     /// `lexical` the most.
     #[serde(default)]
     pub per_overlap: BTreeMap<String, TypeReport>,
-    /// Which weights serve the collection: `trained` or `fallback_prior`.
+    /// Which weights serve the collection, the first seed's: `trained` or `fallback_prior`.
     pub served: String,
     /// Why the prior serves, if it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback_reason: Option<String>,
+    /// Seeds whose training did not beat the prior, so that their figures are the prior's.
+    #[serde(default)]
+    pub n_fallback_seeds: usize,
     /// Accuracy of the query-type classifier on held-out synthetic queries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub routing_accuracy: Option<f64>,
@@ -117,6 +127,15 @@ pub struct SetReport {
     pub weights_digest: String,
     /// Wall time per stage.
     pub seconds: Seconds,
+}
+
+/// An entry of the corpus that the router did not take.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Its id.
+    pub id: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// The queries of one kind.
@@ -196,16 +215,10 @@ pub struct QueryReport {
 impl Report {
     /// Fills in what follows from the queries of all sets: means, differences, types.
     pub(crate) fn finish(&mut self, methods: &[Method], queries: &[QueryReport]) {
-        self.macro_mean = methods
-            .iter()
-            .map(|method| {
-                let of_sets = self
-                    .sets
-                    .values()
-                    .filter_map(|set| set.methods.get(method.name()));
-                (method.name().to_owned(), Metrics::mean(of_sets))
-            })
-            .collect();
+        self.macro_mean = Metrics::mean_by_name(
+            methods.iter().map(|m| m.name()),
+            self.sets.values().map(|set| &set.methods),
+        );
         // Queries come set by set.
         let by_set: Vec<&[QueryReport]> = queries.chunk_by(|a, b| a.set == b.set).collect();
         for queries in &by_set {
@@ -224,13 +237,28 @@ impl Report {
         self.macro_ablations = bootstrap::ablations(&by_set, self.seed);
     }
 
+    /// Makes the directory of a report if it does not exist, and makes sure that files can be made in
+    /// it. To be called before an evaluation, whose hours would be lost otherwise.
+    ///
+    /// # Errors
+    /// [`EvalError::Out`] naming the directory.
+    pub fn prepare(dir: &Path) -> Result<(), EvalError> {
+        std::fs::create_dir_all(dir)
+            .and_then(|()| tempfile::tempfile_in(dir))
+            .map(drop)
+            .map_err(|source| EvalError::Out {
+                path: dir.into(),
+                source,
+            })
+    }
+
     /// Writes `evaluation_results.json`, `per_query.jsonl`, `report.md` and its pictures into a directory, which is
     /// made if it does not exist.
     ///
     /// # Errors
-    /// [`EvalError::Write`] or [`EvalError::Plot`] naming the file.
+    /// [`EvalError::Out`] naming the directory, [`EvalError::Write`] or [`EvalError::Plot`] the file.
     pub fn write(&self, dir: &Path, queries: &[QueryReport]) -> Result<(), EvalError> {
-        create(dir)?;
+        Report::prepare(dir)?;
         write(&dir.join("evaluation_results.json"), |file| {
             serde_json::to_writer_pretty(&mut *file, self)?;
             writeln!(file)
@@ -283,21 +311,13 @@ fn per_overlap(methods: &[Method], queries: &[QueryReport]) -> BTreeMap<String, 
 }
 
 fn group(methods: &[Method], queries: &[&QueryReport]) -> TypeReport {
-    let mean = |method: &Method| {
-        let of_queries = queries.iter().filter_map(|q| q.methods.get(method.name()));
-        (method.name().to_owned(), Metrics::mean(of_queries))
-    };
     TypeReport {
         n_queries: queries.len(),
-        methods: methods.iter().map(mean).collect(),
+        methods: Metrics::mean_by_name(
+            methods.iter().map(|m| m.name()),
+            queries.iter().map(|query| &query.methods),
+        ),
     }
-}
-
-fn create(dir: &Path) -> Result<(), EvalError> {
-    std::fs::create_dir_all(dir).map_err(|source| EvalError::Write {
-        path: dir.into(),
-        source,
-    })
 }
 
 fn write(
@@ -316,153 +336,4 @@ fn write(
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    fn report() -> Report {
-        let metrics = |ndcg: f64| Metrics {
-            ndcg_at_10: ndcg,
-            ..Metrics::default()
-        };
-        let set = |moe: f64, rrf: f64| SetReport {
-            ceilings: BTreeMap::new(),
-            ablations: BTreeMap::new(),
-            per_overlap: BTreeMap::new(),
-            soft_minus_hard_mrr: None,
-            n_passages: 3,
-            n_queries: 2,
-            sampled_from: Some(9),
-            n_queries_without_gold: 1,
-            n_gold_not_in_corpus: 0,
-            n_refused_passages: 0,
-            n_truncated_passages: 1,
-            methods: BTreeMap::from([("moe".into(), metrics(moe)), ("rrf".into(), metrics(rrf))]),
-            deltas: BTreeMap::new(),
-            per_type: BTreeMap::new(),
-            seed_sd: None,
-            served: "trained".into(),
-            fallback_reason: None,
-            routing_accuracy: Some(0.5),
-            head_diversity: None,
-            head_utilization: BTreeMap::from([("dense".into(), 1.0)]),
-            held_out_loss: HeldOutLoss {
-                prior: Some(2.0),
-                trained: None,
-            },
-            weights_digest: "ab".into(),
-            seconds: Seconds::default(),
-        };
-        let mut report = Report {
-            sets: BTreeMap::from([("a".into(), set(0.5, 0.25)), ("b".into(), set(1.0, 0.5))]),
-            macro_mean: BTreeMap::new(),
-            macro_deltas: BTreeMap::new(),
-            macro_ablations: BTreeMap::new(),
-            seed: 0,
-            seeds: 1,
-            device: "flex".into(),
-            precision: "auto".into(),
-            embedding_space_id: "e".into(),
-            candidates_per_list: 100,
-            prune_to: Some(128),
-            across: None,
-            corruption: None,
-            code_version: "0".into(),
-        };
-        report.finish(&[Method::Rrf, Method::Moe], &queries());
-        report
-    }
-
-    fn queries() -> Vec<QueryReport> {
-        let query = |set: &str, query_type: &str, moe: f64, rrf: f64| {
-            let metrics = |ndcg_at_10| Metrics {
-                ndcg_at_10,
-                ..Metrics::default()
-            };
-            QueryReport {
-                set: set.into(),
-                query_type: query_type.into(),
-                methods: BTreeMap::from([
-                    ("moe".into(), metrics(moe)),
-                    ("rrf".into(), metrics(rrf)),
-                ]),
-                ..QueryReport::default()
-            }
-        };
-        vec![
-            query("a", "factual", 0.75, 0.5),
-            query("a", "causal", 0.25, 0.0),
-            query("b", "factual", 1.0, 0.5),
-        ]
-    }
-
-    #[test]
-    fn differences_and_types_come_from_the_queries() {
-        let report = report();
-        assert_eq!(report.sets["a"].deltas["moe-rrf"]["ndcg@10"], [0.25; 3]);
-        let [_, mean, _] = report.macro_deltas["moe-rrf"]["ndcg@10"];
-        assert!((mean - 0.375).abs() < 1e-12);
-        let types = &report.sets["a"].per_type;
-        assert_eq!(types["causal"].methods["moe"].ndcg_at_10, 0.25);
-        assert_eq!(types["factual"].n_queries, 1);
-    }
-
-    #[test]
-    fn the_macro_mean_is_over_sets() {
-        let report = report();
-        assert!((report.macro_mean["moe"].ndcg_at_10 - 0.75).abs() < 1e-12);
-        assert!((report.macro_mean["rrf"].ndcg_at_10 - 0.375).abs() < 1e-12);
-    }
-
-    #[test]
-    fn json_has_the_contract_s_names_and_no_invented_fields() {
-        let value = serde_json::to_value(report()).unwrap();
-        assert_eq!(value["macro"]["moe"]["ndcg@10"], 0.75);
-        assert_eq!(value["sets"]["a"]["methods"]["rrf"]["ndcg@10"], 0.25);
-        assert_eq!(value["sets"]["a"]["served"], "trained");
-        let set = value["sets"]["a"].as_object().unwrap();
-        for absent in ["soft_minus_hard_mrr", "head_diversity", "fallback_reason"] {
-            assert!(!set.contains_key(absent), "{absent}");
-        }
-        assert!(set["held_out_loss"].get("trained").is_none());
-        for seconds in ["ingest", "synth", "train", "eval"] {
-            assert!(set["seconds"].get(seconds).is_some());
-        }
-    }
-
-    #[test]
-    fn the_files_are_written_and_say_that_queries_were_sampled() {
-        let dir = tempfile::tempdir().unwrap();
-        let out = dir.path().join("new");
-        let query = QueryReport {
-            overlap: None,
-            ablations: BTreeMap::new(),
-            set: "a".into(),
-            query_id: "1".into(),
-            query: "q".into(),
-            n_gold: 1,
-            n_candidates: 2,
-            n_scored: 2,
-            query_type: "factual".into(),
-            head_weights: BTreeMap::new(),
-            first_gold_rank: BTreeMap::new(),
-            methods: BTreeMap::new(),
-        };
-        report().write(&out, std::slice::from_ref(&query)).unwrap();
-        let text = fs_err::read_to_string(out.join("report.md")).unwrap();
-        assert!(
-            text.contains("a sample of 9") && text.contains("| moe | 0.5000 |"),
-            "{text}"
-        );
-        let lines = fs_err::read_to_string(out.join("per_query.jsonl")).unwrap();
-        assert_eq!(
-            serde_json::from_str::<QueryReport>(lines.trim()).unwrap(),
-            query
-        );
-        let back: Report =
-            serde_json::from_slice(&fs_err::read(out.join("evaluation_results.json")).unwrap())
-                .unwrap();
-        assert_eq!(back, report());
-    }
-}
+mod tests;

@@ -1,17 +1,16 @@
-//! The run: for each set a fresh embedded store behind the real router library, ingest, training on
-//! the documents alone, publish, hot-load, and every query scored by every method.
+//! The run: for each set an embedded store of its own behind the real router library, ingest, training
+//! on the documents alone, publish, hot-load, and every query scored by every method.
 //!
 //! Training reads the collection from the store, as the trainer does; nothing of `queries.jsonl` or
 //! of the judgements reaches it.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use moerag_encoder::{DeviceKind, Encoder, LoadOptions, Precision};
-use moerag_store::{Document, Format};
-use router_service::{DocumentStatus, RouterEngine};
+use moerag_encoder::{Encoder, LoadOptions};
+use router_service::RouterEngine;
 use tokio_util::sync::CancellationToken;
 use trainer_worker::corpus::{CorpusSource, StoreSource, TrainingCorpus};
 use trainer_worker::{
@@ -27,47 +26,16 @@ use crate::corrupt::{self, Corruption};
 use crate::dataset::Dataset;
 use crate::deploy::Deploy;
 use crate::error::EvalError;
+use crate::ingest::ingest;
 use crate::learned::Learned;
-use crate::methods::Method;
 use crate::metrics::Metrics;
+use crate::options::EvalOptions;
 use crate::report::{QueryReport, Report, Seconds, SetReport};
 use crate::scoring::{judge_all, served_difference};
 use crate::seeds::{self, Round};
 
 /// Name of the one collection of a set's store.
 const COLLECTION: &str = "eval";
-
-/// What to evaluate and how.
-#[derive(Debug, Clone)]
-pub struct EvalOptions {
-    /// Directories in BEIR layout.
-    pub datasets: Vec<PathBuf>,
-    /// Methods to score.
-    pub methods: Vec<Method>,
-    /// Seed of everything random.
-    pub seed: u64,
-    /// Trainings of each set, with this many seeds from `seed` on; every figure is their mean.
-    pub seeds: u64,
-    /// Score a seeded sample of this many queries of each set.
-    pub queries: Option<usize>,
-    /// Where to keep the stores, one directory a set; a later run with the same encoder then ingests
-    /// only what changed. By default they are made anew and thrown away.
-    pub stores: Option<PathBuf>,
-    /// Train again without each part, to show what it is worth; takes about twenty times as long.
-    pub ablations: bool,
-    /// Also look across the sets: all of them in one deployment, and each under the others' weights.
-    pub across: bool,
-    /// What of the passages to make useless before training and scoring; a kept store stays intact.
-    pub corrupt: Option<Corruption>,
-    /// Directory of the encoder's files.
-    pub encoder_dir: PathBuf,
-    /// Device of encoder and model.
-    pub device: DeviceKind,
-    /// Precision of the encoder.
-    pub precision: Precision,
-    /// How to train; its seed and device are those above.
-    pub train: TrainConfig,
-}
 
 /// Hears how far an evaluation is. Called from any thread.
 pub trait EvalProgress: Send + Sync {
@@ -87,12 +55,13 @@ pub struct Evaluation {
 /// Evaluates all sets, one after the other.
 ///
 /// # Errors
-/// [`EvalError`] naming file and line for a bad set, or the set and stage that failed. Sets are read
-/// before any work starts.
+/// [`EvalError`] naming the option that cannot work, file and line of a bad set, or the set and stage
+/// that failed. Options are checked and sets are read before any work starts.
 pub async fn run(
     options: &EvalOptions,
     progress: Arc<dyn EvalProgress>,
 ) -> Result<Evaluation, EvalError> {
+    options.validate()?;
     let mut sets = Vec::new();
     let mut names = HashSet::new();
     for dir in &options.datasets {
@@ -105,7 +74,7 @@ pub async fn run(
     let dir = options.encoder_dir.clone();
     let load = LoadOptions {
         device: options.device,
-        precision: options.precision,
+        precision: options.precision_used(),
         ..LoadOptions::default()
     };
     let encoder = tokio::task::spawn_blocking(move || Encoder::load_with(&dir, &load))
@@ -135,7 +104,8 @@ pub async fn run(
         seed: options.seed,
         seeds: options.seeds.max(1),
         device: options.device.to_string(),
-        precision: options.precision.to_string(),
+        precision: options.precision_used().to_string(),
+        kept_stores: options.stores.is_some(),
         embedding_space_id: encoder.space().to_string(),
         candidates_per_list: views.candidates_per_list,
         prune_to: views.prune_to,
@@ -169,13 +139,6 @@ struct SetRun<'a> {
     progress: &'a Arc<dyn EvalProgress>,
 }
 
-/// What became of the corpus.
-#[derive(Default)]
-struct Ingested {
-    truncated: usize,
-    refused: usize,
-}
-
 impl SetRun<'_> {
     async fn evaluate(
         &self,
@@ -191,10 +154,8 @@ impl SetRun<'_> {
         let dir = tempfile::tempdir()
             .map_err(|error| at("making a temporary directory")(error.into()))?;
         // Only the passages are kept: whatever an earlier run published must not serve in this one.
-        let store_dir = match &self.deploy.options.stores {
-            Some(stores) => stores.join(&name),
-            None => dir.path().join("store"),
-        };
+        let kept = self.deploy.options.kept_store(&name);
+        let store_dir = kept.unwrap_or_else(|| dir.path().join("store"));
         let engine = self
             .deploy
             .engine(store_dir, dir.path())
@@ -202,7 +163,9 @@ impl SetRun<'_> {
             .map_err(at("starting the router"))?;
 
         let started = Instant::now();
-        let ingested = self.ingest(&engine, &set).await.map_err(at("ingest"))?;
+        let ingested = ingest(&engine, COLLECTION, &set, self.progress.as_ref())
+            .await
+            .map_err(at("ingest"))?;
         let mut seconds = Seconds {
             ingest: started.elapsed().as_secs_f64(),
             ..Seconds::default()
@@ -223,9 +186,7 @@ impl SetRun<'_> {
         let total = set.queries.len();
         let mut rounds = Vec::new();
         let mut cases: Vec<Case> = Vec::new();
-        for seed in
-            self.deploy.options.seed..self.deploy.options.seed + self.deploy.options.seeds.max(1)
-        {
+        for seed in self.deploy.options.training_seeds()? {
             let config = self.deploy.train_config(seed);
             let (outcome, learned) = self
                 .train(&name, &corpus, &config)
@@ -285,8 +246,12 @@ impl SetRun<'_> {
             n_queries_without_gold: set.queries_without_gold,
             n_gold_not_in_corpus: set.gold_not_in_corpus,
             n_refused_passages: ingested.refused,
+            refused: ingested.refusals,
             n_truncated_passages: ingested.truncated,
-            methods: mean_metrics(&self.deploy.options.methods, &queries),
+            methods: Metrics::mean_by_name(
+                self.deploy.options.methods.iter().map(|m| m.name()),
+                queries.iter().map(|query| &query.methods),
+            ),
             ceilings,
             seconds,
             ..seeds::report(&self.deploy.options.methods, &rounds, source)
@@ -305,50 +270,6 @@ impl SetRun<'_> {
         let (from, to) = (clean.store().as_ref(), engine.store().as_ref());
         corrupt::copy(from, to, COLLECTION, corruption).await?;
         Ok(engine)
-    }
-
-    async fn ingest(&self, engine: &RouterEngine, set: &Dataset) -> Result<Ingested, BoxError> {
-        let started = Instant::now();
-        let total = set.corpus.len();
-        let documents = set.corpus.iter().map(|entry| Document {
-            id: entry.id.clone(),
-            title: entry.title.clone(),
-            text: entry.text.clone(),
-            format: Format::Plain,
-            metadata: BTreeMap::new(),
-            whole: true,
-        });
-        let mut session = engine.ingest_session(COLLECTION, None).await?;
-        let mut outcomes = Vec::new();
-        for document in documents {
-            outcomes.extend(session.push(document).await?);
-            let p = session.progress();
-            let done = (p.written + p.unchanged + p.refused) as usize;
-            let rate = p.passages_encoded as f64 / started.elapsed().as_secs_f64().max(1e-3);
-            let detail = format!("{rate:.0} passages/s");
-            self.progress
-                .update(&set.name, "ingest", done, total, &detail);
-        }
-        outcomes.extend(session.flush().await?);
-        // A kept store may hold what the set had when it was made.
-        session.prune(&[]).await?;
-        let mut ingested = Ingested::default();
-        for outcome in outcomes {
-            match outcome.status {
-                DocumentStatus::Written { truncated, .. } => ingested.truncated += truncated,
-                DocumentStatus::Unchanged => {}
-                DocumentStatus::Refused { reason } => {
-                    tracing::warn!(
-                        set = set.name,
-                        entry = outcome.document_id,
-                        reason,
-                        "refused"
-                    );
-                    ingested.refused += 1;
-                }
-            }
-        }
-        Ok(ingested)
     }
 
     async fn snapshot(&self, engine: &RouterEngine) -> Result<TrainingCorpus, BoxError> {
@@ -410,14 +331,4 @@ impl Seconds {
         self.synth += part(&["synth", "views"]);
         self.train += part(&["train", "evaluate"]);
     }
-}
-
-fn mean_metrics(methods: &[Method], judged: &[QueryReport]) -> BTreeMap<String, Metrics> {
-    methods
-        .iter()
-        .map(|method| {
-            let of_queries = judged.iter().filter_map(|q| q.methods.get(method.name()));
-            (method.name().to_owned(), Metrics::mean(of_queries))
-        })
-        .collect()
 }

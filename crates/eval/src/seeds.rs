@@ -71,8 +71,8 @@ pub(crate) fn merge(set: &str, cases: &[Case], rounds: &[Round]) -> Vec<QueryRep
         .collect()
 }
 
-/// What the trainings say about a set, beside the metrics: means over the seeds; heads, digest and
-/// reason are the first seed's.
+/// What the trainings say about a set, beside the metrics: means over the seeds. Heads, what serves,
+/// its digest and the reason are the first seed's, whose weights the router serves.
 pub(crate) fn report(methods: &[Method], rounds: &[Round], source: Source) -> SetReport {
     let Some(first) = rounds.first() else {
         return SetReport::default();
@@ -85,14 +85,12 @@ pub(crate) fn report(methods: &[Method], rounds: &[Round], source: Source) -> Se
     let measured = attention.iter().any(|query| query.mixture.len() > 1);
     let diversity = head_diversity(&attention);
     let outcomes = || rounds.iter().map(|round| &round.outcome);
-    let all_trained = outcomes().all(|outcome| outcome.status == TrainStatus::Trained);
-    let trained = source == Source::Trained && all_trained;
+    let (fallback_reason, n_fallback_seeds) = fallbacks(outcomes().map(|outcome| &outcome.status));
+    let trained = source == Source::Trained;
     SetReport {
         served: if trained { "trained" } else { "fallback_prior" }.to_owned(),
-        fallback_reason: outcomes().find_map(|outcome| match &outcome.status {
-            TrainStatus::Trained => None,
-            TrainStatus::FallbackPrior { reason } => Some(reason.clone()),
-        }),
+        fallback_reason,
+        n_fallback_seeds,
         seed_sd: (rounds.len() > 1).then(|| seed_sd(methods, rounds)),
         routing_accuracy: mean(outcomes().map(|outcome| outcome.report.routing_accuracy)),
         weights_digest: first.outcome.digest.clone(),
@@ -113,6 +111,20 @@ pub(crate) fn report(methods: &[Method], rounds: &[Round], source: Source) -> Se
             .collect(),
         ..SetReport::default()
     }
+}
+
+/// Why the first training fell back, if it did, and how many of all did.
+fn fallbacks<'a>(statuses: impl Iterator<Item = &'a TrainStatus>) -> (Option<String>, usize) {
+    let (mut first, mut n) = (None, 0);
+    for (at, status) in statuses.enumerate() {
+        if let TrainStatus::FallbackPrior { reason } = status {
+            n += 1;
+            if at == 0 {
+                first = Some(reason.clone());
+            }
+        }
+    }
+    (first, n)
 }
 
 /// Mean over the seeds; `None` if one of them has no value.
@@ -139,4 +151,20 @@ fn seed_sd(methods: &[Method], rounds: &[Round]) -> BTreeMap<String, Metrics> {
             (method.name().to_owned(), Metrics::sd(&of_seeds))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_is_the_first_seed_s_and_all_that_fell_back_are_counted() {
+        let fell_back = |reason: &str| TrainStatus::FallbackPrior {
+            reason: reason.to_owned(),
+        };
+        let later = [TrainStatus::Trained, fell_back("no gain")];
+        assert_eq!(fallbacks(later.iter()), (None, 1));
+        let both = [fell_back("too little"), fell_back("no gain")];
+        assert_eq!(fallbacks(both.iter()), (Some("too little".to_owned()), 2));
+    }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use moerag_encoder::{DeviceKind, Precision, default_dir};
-use moerag_eval::{EvalOptions, EvalProgress, Method, Report, TrainConfig, run};
+use moerag_eval::{EvalError, EvalOptions, EvalProgress, Method, Report, TrainConfig, run};
 
 /// Subject, predicate and place of twelve times four made-up facts.
 const SUBJECTS: [&str; 12] = [
@@ -127,7 +127,10 @@ async fn every_method_is_scored_from_documents_alone() {
         ),
         (48, 12, 1)
     );
-    assert_eq!(report.n_refused_passages, 0);
+    assert_eq!((report.n_refused_passages, report.refused.len()), (0, 0));
+    // What "auto" stands for on flex, and no store was kept.
+    assert_eq!(evaluation.report.precision, "int8");
+    assert!(!evaluation.report.kept_stores);
     assert_eq!(report.methods.len(), Method::ALL.len());
     // 48 passages: both lists hold nearly all of them, so no method can miss the gold in 100.
     for (method, metrics) in &report.methods {
@@ -207,6 +210,22 @@ async fn two_sets_of_one_name_are_refused_before_any_work() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("two data sets are named same"), "{error}");
+}
+
+#[tokio::test]
+async fn options_that_cannot_work_are_refused_before_any_work() {
+    let nowhere = || options(vec!["/nowhere".into()]);
+    let mut pruned = nowhere();
+    pruned.train.prune_to = 1;
+    let last_seed = EvalOptions {
+        seed: u64::MAX,
+        ..nowhere()
+    };
+    for (options, named) in [(pruned, "train.prune_to: "), (last_seed, "seed: ")] {
+        let error = run(&options, Arc::new(Heard::default())).await.unwrap_err();
+        assert!(matches!(error, EvalError::Options(_)), "{error}");
+        assert!(error.to_string().starts_with(named), "{error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

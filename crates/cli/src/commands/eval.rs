@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 use console::style;
-use moerag_eval::{Corruption, EvalError, EvalOptions, EvalProgress, Method};
+use moerag_eval::{Corruption, EvalError, EvalOptions, EvalProgress, Method, Report};
 
 use super::model::encoder_dir;
 use crate::args::{Corrupt, Eval};
@@ -24,6 +24,9 @@ pub(crate) async fn run(args: Eval, json: bool) -> Result<ExitCode> {
             .collect::<Result<Vec<Method>, EvalError>>()
             .map_err(usage)?
     };
+    if let Some(dir) = &args.out {
+        Report::prepare(dir).map_err(usage)?;
+    }
     let defaults = moerag_eval::TrainConfig::default();
     let train = moerag_eval::TrainConfig {
         prune_to: args.prune_to.unwrap_or(defaults.prune_to),
@@ -72,7 +75,8 @@ pub(crate) async fn run(args: Eval, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A set that cannot be read or a wrong name is the caller's mistake; a failed stage is not.
+/// A set that cannot be read, a wrong name or an option that cannot work is the caller's mistake; a
+/// failed stage is not.
 pub(crate) fn usage(error: EvalError) -> anyhow::Error {
     match error {
         EvalError::Stage { .. } | EvalError::Write { .. } => error.into(),
@@ -100,5 +104,24 @@ impl EvalProgress for Shown {
             total as u64,
             detail,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_that_cannot_work_are_the_caller_s_mistake() {
+        let options = EvalError::Options("train.prune_to: use 0 (all) or at least 2".to_owned());
+        let out = EvalError::Out {
+            path: "/dev/null".into(),
+            source: std::io::ErrorKind::NotADirectory.into(),
+        };
+        for error in [options, out] {
+            let message = error.to_string();
+            let error = usage(error);
+            assert!(error.is::<Usage>() && error.to_string() == message);
+        }
     }
 }

@@ -64,14 +64,10 @@ impl Tally {
         let name = |at: usize| members[at].name.clone();
         let together: BTreeMap<String, TogetherSet> = (0..members.len())
             .map(|at| {
-                let methods = NAMES.iter().map(|method| {
-                    let of_queries = queries[at].iter().filter_map(|q| q.methods.get(*method));
-                    ((*method).to_owned(), Metrics::mean(of_queries))
-                });
                 let n_queries = queries[at].len();
                 let set = TogetherSet {
                     n_queries,
-                    methods: methods.collect(),
+                    methods: Metrics::mean_by_name(NAMES, queries[at].iter().map(|q| &q.methods)),
                     deltas: bootstrap::deltas(&[by_set[at]], seed),
                     own_first: self.own_first[at] as f64 / n_queries.max(1) as f64,
                     weights: self.weights[at]
@@ -83,17 +79,13 @@ impl Tally {
                 (name(at), set)
             })
             .collect();
-        let macro_of = |method: &&str| {
-            let of_sets = together.values().filter_map(|set| set.methods.get(*method));
-            ((*method).to_owned(), Metrics::mean(of_sets))
-        };
         let transfer = self.transfer.iter().enumerate().map(|(served, trained)| {
             let row = trained.iter().enumerate();
             let row = row.map(|(at, metrics)| (name(at), Metrics::mean(metrics.iter())));
             (name(served), row.collect())
         });
         AcrossReport {
-            together_macro: NAMES.iter().map(macro_of).collect(),
+            together_macro: Metrics::mean_by_name(NAMES, together.values().map(|set| &set.methods)),
             together_deltas: bootstrap::deltas(&by_set, seed),
             transfer: transfer.collect(),
             together,

@@ -78,8 +78,10 @@ impl Owner {
         });
         if let Err(reason) = opened {
             tracing::debug!(collection = owner.shared.name, %reason, "search index is built anew");
+            owner.guarded("build", Self::rebuild);
+        } else {
+            owner.round();
         }
-        owner.round();
         owner.remove_strays();
         owner
     }
