@@ -68,7 +68,8 @@ pub enum View {
 /// What a model was trained with and has to be served with.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct ViewConfig {
-    /// Version of the list of views and their definitions.
+    /// Version of the list of views and their definitions, and of the mixture over them: weights of
+    /// another one would answer differently from when they were trained.
     pub version: u16,
     /// Candidates taken from the dense and from the lexical list (N).
     pub candidates_per_list: usize,
@@ -81,7 +82,7 @@ pub struct ViewConfig {
 impl Default for ViewConfig {
     fn default() -> Self {
         Self {
-            version: 1,
+            version: 2,
             candidates_per_list: 100,
             prune_to: Some(96),
             key_spec: KeySpec::default(),

@@ -261,15 +261,17 @@ impl Worker {
             .await
     }
 
-    /// The version that serves; `None` also for one of another encoder, whose weights are of no use to the
-    /// collections as they are now.
+    /// The version that serves; `None` also for one of another encoder or of other views, whose weights are
+    /// of no use to the collections as they are now.
     async fn live(&self) -> Result<Option<LoadedVersion>, TrainError> {
         let Some(current) = self.parts.checkpoints.current().await? else {
             return Ok(None);
         };
         let live = self.parts.checkpoints.load(current.version).await?;
         let space = self.parts.encoder.encoder().space().to_string();
-        Ok((live.manifest.embedding_space_id == space).then_some(live))
+        let fits = live.manifest.embedding_space_id == space
+            && live.manifest.view_config.version == ViewConfig::default().version;
+        Ok(fits.then_some(live))
     }
 
     /// What the end of a training, or the error that ended it, means for the next one that nobody asks for:

@@ -100,7 +100,19 @@ async fn a_cancel_is_heard_while_the_source_hangs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn weights_of_another_encoder_are_no_training() {
+async fn weights_of_another_encoder_or_of_other_views_are_no_training() {
+    let views = ViewConfig::default();
+    let older = ViewConfig {
+        version: views.version - 1,
+        ..views.clone()
+    };
+    let space = encoder().space().to_string();
+    trained_anew_after("another".to_owned(), views).await;
+    trained_anew_after(space, older).await;
+}
+
+/// The documents are the same, and nobody asks.
+async fn trained_anew_after(space: String, view_config: ViewConfig) {
     let checkpoints = CheckpointStore::in_memory();
     let update = CollectionUpdate {
         weights: CollectionWeights::prior(),
@@ -117,12 +129,11 @@ async fn weights_of_another_encoder_are_no_training() {
         collections: BTreeMap::from([("articles".to_owned(), update)]),
         deleted: BTreeSet::new(),
         warmup: Vec::new(),
-        view_config: ViewConfig::default(),
-        embedding_space_id: "another".to_owned(),
+        view_config,
+        embedding_space_id: space,
         code_version: "test".to_owned(),
     };
     checkpoints.publish(request).await.unwrap();
-    // The documents are the same, and nobody asks.
     work(articles(), checkpoints.clone());
     until_published(&checkpoints, 2).await;
     let manifest = checkpoints.load(2).await.unwrap().manifest;
