@@ -9,6 +9,7 @@ pub mod query;
 pub mod reply;
 pub mod stages;
 pub mod validate;
+pub mod violations;
 
 pub use error::{ErrorCode, Resource, RouterError, Violation};
 pub use limits::Limits;

@@ -16,7 +16,8 @@ use super::score::{Request, Scored};
 use crate::domain::cut::{Cut, Ranked};
 use crate::domain::explain::{head_shares, sentence_weights, view_shares};
 use crate::domain::merge::{Part, attend_together, mean_by_share};
-use crate::domain::validate::{self, Violations};
+use crate::domain::validate;
+use crate::domain::violations::Violations;
 use crate::domain::{
     AttendQuery, Attended, AttendedPassage, CollectionRoute, RouteQuery, Routed, RouterError,
     ServedModel, Source, Stage, Stages, TypePrediction,

@@ -8,7 +8,8 @@ use moerag_store::{CollectionInfo, Passage, ScrollQuery, Share, StoreError};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::engine::{Inner, RouterEngine};
-use crate::domain::validate::{self, Violations};
+use crate::domain::validate;
+use crate::domain::violations::Violations;
 use crate::domain::{RouterError, Source};
 
 /// Largest number of passages in one page.

@@ -14,7 +14,8 @@ use tracing::info;
 use super::engine::{Inner, KnownCollection, RouterEngine};
 use super::prepare::{Prepared, prepare};
 use crate::domain::RouterError;
-use crate::domain::validate::{self, Violations};
+use crate::domain::validate;
+use crate::domain::violations::Violations;
 
 /// How documents are gathered into batches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use moerag_proto::v1;
 use moerag_store::{Condition, Document, Filter, Format};
 
 use crate::domain::limits::DEFAULT_TOP_K;
-use crate::domain::validate::Violations;
+use crate::domain::violations::Violations;
 use crate::domain::{AttendQuery, RouteQuery};
 
 pub(super) fn attend_query(request: v1::AttendRequest, out: &mut Violations) -> AttendQuery {

@@ -8,7 +8,8 @@ use super::context::Context;
 use super::server::Services;
 use super::{from_proto, to_proto};
 use crate::domain::RouterError;
-use crate::domain::validate::{self, Violations};
+use crate::domain::validate;
+use crate::domain::violations::Violations;
 
 #[tonic::async_trait]
 impl RouterService for Services {
