@@ -25,13 +25,22 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// What it stands for on a device, where [`Precision::Auto`] is one of the others.
+    #[must_use]
+    pub fn on(self, device: DeviceKind) -> Self {
+        match (self, device) {
+            (Precision::Auto, DeviceKind::Flex) => Precision::Int8,
+            (Precision::Auto, _) => Precision::F32,
+            (named, _) => named,
+        }
+    }
+
     /// What to compute in on a device; `true` is `int8`.
     pub(crate) fn is_int8_on(self, device: DeviceKind) -> Result<bool, EncoderError> {
-        match (self, device) {
-            (Precision::F32, _) => Ok(false),
-            (Precision::Auto, device) => Ok(device == DeviceKind::Flex),
+        match (self.on(device), device) {
             (Precision::Int8, DeviceKind::Flex) => Ok(true),
             (Precision::Int8, device) => Err(EncoderError::Precision(device)),
+            _ => Ok(false),
         }
     }
 

@@ -65,13 +65,9 @@ impl EvalOptions {
         Ok(self.seed..end)
     }
 
-    /// What the encoder computes in: for [`Precision::Auto`] what that stands for on the device.
+    /// What the encoder computes in.
     pub(crate) fn precision_used(&self) -> Precision {
-        match (self.precision, self.device) {
-            (Precision::Auto, DeviceKind::Flex) => Precision::Int8,
-            (Precision::Auto, _) => Precision::F32,
-            (named, _) => named,
-        }
+        self.precision.on(self.device)
     }
 
     /// Where a set's store is kept, if it is. Precisions are kept apart: to the store they are the same
