@@ -198,3 +198,178 @@ async fn interrupted_writes_are_finished() {
     assert!(cut > 0, "no write was cut off");
     store.drop_collection(name).await.unwrap();
 }
+
+/// A drop that stops between any two steps leaves nothing that comes back with the name.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_drop_leaves_nothing() {
+    let Some(url) = server("an_interrupted_drop_leaves_nothing") else {
+        return;
+    };
+    let name = "interrupted_drop";
+    let store = router(&url);
+    store.drop_collection(name).await.unwrap();
+    let (mut cut, mut gone) = (0, 0);
+    for millis in (0..200).step_by(8) {
+        let store = router(&url);
+        store.ensure_collection(name, &spec()).await.unwrap();
+        let there = document("d", 3, 0, &[]);
+        store.put_documents(name, vec![there]).await.unwrap();
+        let drop = store.drop_collection(name);
+        let done = tokio::time::timeout(Duration::from_millis(millis), drop).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let next = router(&url);
+        match done {
+            Ok(done) => assert!(done.unwrap()),
+            Err(_) => {
+                cut += 1;
+                // The client tries again, or makes the collection anew.
+                if millis % 16 == 0 {
+                    next.drop_collection(name).await.unwrap();
+                }
+            }
+        }
+        let before = next.collections().await.unwrap();
+        if before.iter().any(|collection| collection.name == name) {
+            // Cut before it began.
+            continue;
+        }
+        gone += 1;
+        next.ensure_collection(name, &spec()).await.unwrap();
+        check_whole(&next, name, &Model::default()).await;
+        next.drop_collection(name).await.unwrap();
+    }
+    assert!(
+        cut > 0 && gone > 1,
+        "{cut} drops were cut, {gone} went through"
+    );
+    store.drop_collection(name).await.unwrap();
+}
+
+/// Several routers make one collection at once, and drop it at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_is_made_once() {
+    let Some(url) = server("a_collection_is_made_once") else {
+        return;
+    };
+    let name = "made_once";
+    let (one, two) = (router(&url), router(&url));
+    one.drop_collection(name).await.unwrap();
+    for round in 0..4 {
+        let spec = spec();
+        let (a, b) = tokio::join!(
+            one.ensure_collection(name, &spec),
+            two.ensure_collection(name, &spec)
+        );
+        a.unwrap();
+        b.unwrap();
+        let mut model = Model::default();
+        for (store, id) in [(&one, "one"), (&two, "two")] {
+            let document = document(id, 3, round, &[]);
+            model.put(&document);
+            store.put_documents(name, vec![document]).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(2_100)).await;
+        check_whole(&one, name, &model).await;
+        check_whole(&two, name, &model).await;
+        let (a, b) = tokio::join!(one.drop_collection(name), two.drop_collection(name));
+        assert!(a.unwrap() | b.unwrap());
+        assert!(!one.drop_collection(name).await.unwrap());
+    }
+}
+
+/// Two routers write the same documents at once; one of them may die. What was acknowledged is searched.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_revision_through_two_routers_stays_searched() {
+    let Some(url) = server("one_revision_through_two_routers_stays_searched") else {
+        return;
+    };
+    let name = "one_revision";
+    let (one, two) = (router(&url), router(&url));
+    one.drop_collection(name).await.unwrap();
+    one.ensure_collection(name, &spec()).await.unwrap();
+    two.ensure_collection(name, &spec()).await.unwrap();
+    let mut model = Model::default();
+    for round in 0..12u64 {
+        let of = |kind: &str, count: u32| -> Vec<_> {
+            (0..count)
+                .map(|i| document(&format!("{kind} {round} {i}"), 2 + i % 3, round, &[]))
+                .collect()
+        };
+        // The second router has more to write, and comes to the documents of both when the first is done.
+        let (both, more) = (of("z", 4), of("a", 60));
+        let all = more.iter().chain(&both).cloned().collect();
+        both.iter()
+            .chain(&more)
+            .for_each(|document| model.put(document));
+        let killed = tokio::time::timeout(
+            Duration::from_millis(25 * round),
+            two.put_documents(name, all),
+        );
+        whole_and_killed(tokio::join!(one.put_documents(name, both), killed));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        one.put_documents(name, more).await.unwrap();
+        check_searches(&one, name, &model, round).await;
+    }
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    check_whole(&one, name, &model).await;
+    one.drop_collection(name).await.unwrap();
+}
+
+/// The first write has to succeed; the second may have been cut off.
+fn whole_and_killed<E>(
+    (whole, killed): (Result<(), StoreError>, Result<Result<(), StoreError>, E>),
+) {
+    whole.unwrap();
+    if let Ok(killed) = killed {
+        killed.unwrap();
+    }
+}
+
+/// A document is written anew while two others finish its interrupted deletion: the new one stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_takes_nothing_that_was_written_after_it() {
+    let Some(url) = server("a_deletion_takes_nothing_that_was_written_after_it") else {
+        return;
+    };
+    let name = "late_deletion";
+    let (one, two) = (router(&url), router(&url));
+    one.drop_collection(name).await.unwrap();
+    one.ensure_collection(name, &spec()).await.unwrap();
+    let mut cut = 0;
+    for round in 0..20u64 {
+        let old = document("d", 3, 0, &[]);
+        one.put_documents(name, vec![old.clone()]).await.unwrap();
+        let ids = ["d".to_owned()];
+        let delete = one.delete_documents(name, &ids);
+        let done = tokio::time::timeout(Duration::from_millis(round), delete).await;
+        cut += u32::from(done.is_err());
+        // In turns what was there, and something else.
+        let next = if round % 2 == 0 {
+            old
+        } else {
+            document("d", 4, round, &[])
+        };
+        let other = router(&url);
+        let same = spec();
+        let (finished, written) = tokio::join!(other.ensure_collection(name, &same), async {
+            tokio::time::sleep(Duration::from_millis(round % 7)).await;
+            two.put_documents(name, vec![next.clone()]).await
+        });
+        finished.unwrap();
+        written.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let fresh = router(&url);
+        fresh.ensure_collection(name, &same).await.unwrap();
+        let mut model = Model::default();
+        model.put(&next);
+        if fresh.documents(name).await.unwrap().is_empty() {
+            // A deletion cut so early that it arrived after the write had found the document unchanged.
+            assert!(round % 2 == 0, "an acknowledged write is gone");
+            continue;
+        }
+        check_whole(&fresh, name, &model).await;
+        check_searches(&fresh, name, &model, round).await;
+    }
+    assert!(cut > 0, "no deletion was cut off");
+    one.drop_collection(name).await.unwrap();
+}

@@ -5,6 +5,7 @@
 //! [`StoreError::Unavailable`] until it is back.
 
 mod handle;
+mod lifecycle;
 mod ops;
 mod read;
 mod remote;

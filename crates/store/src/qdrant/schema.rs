@@ -1,11 +1,11 @@
 //! How a collection lies on a server.
 //!
-//! `<prefix>~<name>` is an alias of the passages' collection `<prefix>~<name>~<space>`; its documents
-//! are in `<prefix>~<name>~<space>~docs`, one point each, which is the commit mark. `<prefix>~~meta`
-//! has one point for a collection's spec and one for its statistics. `~` is in no collection's name.
+//! `<prefix>~<name>` is an alias of the passages' collection `<prefix>~<name>~<id>`; its documents are in
+//! `<prefix>~<name>~<id>~docs`, one point each, which is the commit mark. `<prefix>~~meta` has one point for
+//! what is registered of a collection and one for its statistics. `~` is in no collection's name.
 //!
 //! A server reads a point's payload as a whole, whichever fields are asked for. So what searches do not
-//! need, keys and text, lies in `<prefix>~<name>~<space>~details`, under the same ids.
+//! need, keys and text, lies in `<prefix>~<name>~<id>~details`, under the same ids.
 
 use std::collections::HashMap;
 
@@ -68,8 +68,14 @@ pub(super) fn meta(prefix: &str) -> String {
 }
 
 impl Names {
-    /// Names that a new collection gets.
-    pub(super) fn new(prefix: &str, name: &str, space: &str) -> Self {
+    /// Names that no collection had before.
+    pub(super) fn fresh(prefix: &str, name: &str) -> Self {
+        let id = Uuid::new_v4().simple();
+        Self::of(prefix, name, format!("{prefix}~{name}~{id}"))
+    }
+
+    /// Names that collections got from their encoder's space, until they got fresh ones.
+    pub(super) fn by_space(prefix: &str, name: &str, space: &str) -> Self {
         let digest = hex::encode(&Sha256::digest(space.as_bytes())[..4]);
         Self::of(prefix, name, format!("{prefix}~{name}~{digest}"))
     }

@@ -106,8 +106,13 @@ impl QdrantStore {
             .max()
             .unwrap_or_default();
         let generation = newest.max(now_micros());
-        let (mut points, mut details) = (Vec::new(), Vec::new());
+        let (mut points, mut deleted, mut details) = (Vec::new(), Vec::new(), Vec::new());
         for document in &documents {
+            let mark = marks.get(&document.document_id);
+            let points = match mark.is_some_and(|mark| mark.state == MarkState::Deleting) {
+                true => &mut deleted,
+                false => &mut points,
+            };
             for point in passage_points(&handle.name, document, generation, &weights)? {
                 points.push(point.searched);
                 details.push(point.details);
@@ -115,7 +120,13 @@ impl QdrantStore {
         }
         let names = &handle.names;
         self.remote.upsert(&names.details, &details, None).await?;
-        self.remote.upsert(&names.points, &points, None).await?;
+        // Points of this very revision that are live stay so: another router has just written them. Not those
+        // of a deletion under way, which takes what is older than this write.
+        let not_live = Filter::must_not([Condition::matches(LIVE, true)]);
+        self.remote
+            .upsert(&names.points, &points, Some(&not_live))
+            .await?;
+        self.remote.upsert(&names.points, &deleted, None).await?;
 
         let new_marks: Vec<Mark> = documents
             .iter()
@@ -251,21 +262,36 @@ impl QdrantStore {
         Ok(deleted)
     }
 
-    /// Marks first say that their passages go, so that an interrupted deletion goes on.
+    /// Marks first say that their passages go, so that an interrupted deletion goes on. What another router
+    /// writes of a document meanwhile is of a later generation and stays.
     async fn delete_steps(&self, handle: &Handle, marks: &[Mark]) -> Result<(), StoreError> {
-        let ids: Vec<PointId> = marks
-            .iter()
-            .map(|mark| named_id("document", &mark.document_id))
-            .collect();
+        let of_mark = |mark: &Mark| {
+            Filter::must([
+                Condition::has_id([named_id("document", &mark.document_id)]),
+                Condition::matches(GENERATION, mark.generation),
+            ])
+        };
+        let these = ops::by_filter(Filter::should(
+            marks.iter().map(|mark| Condition::from(of_mark(mark))),
+        ));
         let deleting = HashMap::from([(STATE.to_owned(), MarkState::Deleting.name().into())]);
         let documents = &handle.names.documents;
         self.remote
-            .set_payload(documents, ops::by_ids(ids.clone()), deleting)
+            .set_payload(documents, these.clone(), deleting)
             .await?;
-        let of_them: Vec<String> = marks.iter().map(|mark| mark.document_id.clone()).collect();
-        let all = Filter::must([Condition::matches(DOCUMENT_FIELD, of_them)]);
-        self.delete_passages(handle, ops::by_filter(all)).await?;
-        self.remote.delete(documents, ops::by_ids(ids)).await
+        let passages = marks.iter().map(|mark| {
+            let until = Range {
+                lte: Some(mark.generation as f64),
+                ..Range::default()
+            };
+            Condition::from(Filter::must([
+                Condition::matches(DOCUMENT_FIELD, mark.document_id.clone()),
+                Condition::range(GENERATION, until),
+            ]))
+        });
+        self.delete_passages(handle, ops::by_filter(Filter::should(passages)))
+            .await?;
+        self.remote.delete(documents, these).await
     }
 
     /// Deletes passages, and then their details: a search never finds one without.
