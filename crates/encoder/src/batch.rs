@@ -25,27 +25,49 @@ impl Budget {
     };
 }
 
-/// One text of a batch and its place in the request.
+/// Where a window belongs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Place of its text in the request.
+    pub(crate) text: usize,
+    /// Its own among the windows of the text.
+    pub(crate) window: usize,
+    /// How many these are.
+    pub(crate) windows: usize,
+}
+
+/// One window of a batch.
 #[derive(Debug)]
 pub(crate) struct Item {
-    pub(crate) index: usize,
+    pub(crate) place: Place,
     pub(crate) text: TokenizedText,
 }
 
-/// Cuts `texts` into batches for `workers` workers, longest texts first.
+/// Cuts the windows of `texts` into batches for `workers` workers, longest windows first.
 ///
 /// Sorting makes neighbours in a batch similar in length, so padding stays small; starting with
 /// the longest keeps the last batches short, so workers finish together.
-pub(crate) fn cut(texts: Vec<TokenizedText>, workers: usize, budget: Budget) -> Vec<Vec<Item>> {
-    let total: usize = texts.iter().map(|text| text.ids.len()).sum();
+pub(crate) fn cut(
+    texts: Vec<Vec<TokenizedText>>,
+    workers: usize,
+    budget: Budget,
+) -> Vec<Vec<Item>> {
+    let place = |(text, windows): (usize, Vec<TokenizedText>)| {
+        let count = windows.len();
+        (windows.into_iter().enumerate()).map(move |(window, ready)| Item {
+            place: Place {
+                text,
+                window,
+                windows: count,
+            },
+            text: ready,
+        })
+    };
+    let mut items: Vec<Item> = texts.into_iter().enumerate().flat_map(place).collect();
+    let total: usize = items.iter().map(|item| item.text.ids.len()).sum();
     let budget = total
         .div_ceil(workers.max(1))
         .clamp(budget.least, budget.most);
-    let mut items: Vec<Item> = texts
-        .into_iter()
-        .enumerate()
-        .map(|(index, text)| Item { index, text })
-        .collect();
     // A stable sort, so that the same texts always make the same batches.
     items.sort_by_key(|item| std::cmp::Reverse(item.text.ids.len()));
     let mut batches: Vec<Vec<Item>> = Vec::new();
@@ -66,10 +88,12 @@ pub(crate) fn cut(texts: Vec<TokenizedText>, workers: usize, budget: Budget) -> 
 mod tests {
     use super::*;
 
-    fn texts(lengths: &[usize]) -> Vec<TokenizedText> {
-        let text = |&n: &usize| TokenizedText {
-            ids: vec![7; n],
-            ..TokenizedText::default()
+    fn texts(lengths: &[usize]) -> Vec<Vec<TokenizedText>> {
+        let text = |&n: &usize| {
+            vec![TokenizedText {
+                ids: vec![7; n],
+                ..TokenizedText::default()
+            }]
         };
         lengths.iter().map(text).collect()
     }
@@ -88,7 +112,7 @@ mod tests {
                 .unwrap_or(0);
             assert!(longest * batch.len() <= Budget::PADDED.most);
             padded += longest * batch.len();
-            seen.extend(batch.iter().map(|item| item.index));
+            seen.extend(batch.iter().map(|item| item.place.text));
         }
         // Over the whole request: the last batch, of the shortest texts, may pad more.
         let used: usize = lengths.iter().sum();

@@ -7,6 +7,7 @@ use crate::batch::{self, Item};
 use crate::device::DeviceKind;
 use crate::encoding::{EncodeOptions, Encoding, TextKind};
 use crate::error::EncoderError;
+use crate::gather::{Gathered, Part, most_parts};
 use crate::network::{Network, Wanted};
 use crate::precision::Precision;
 use crate::space::EmbeddingSpaceId;
@@ -38,9 +39,6 @@ pub struct LoadOptions {
     /// these are compared with in docs/speed.md.
     pub plain_burn: bool,
 }
-
-/// One finished batch: each text's place in the request, with its encoding.
-pub(crate) type Part = Result<Vec<(usize, Encoding)>, EncoderError>;
 
 /// Takes finished batches; says `false` when nobody waits for them any more.
 pub(crate) trait Reply: Clone + Send + 'static {
@@ -153,7 +151,7 @@ impl Encoder {
         texts: &[T],
         options: &EncodeOptions<'_>,
     ) -> Result<Vec<Encoding>, EncoderError> {
-        let (sender, receiver) = mpsc::sync_channel(most_parts(texts.len()));
+        let (sender, receiver) = mpsc::sync_channel(most_parts(texts.len(), options));
         self.request(options).run(texts, sender)?;
         let mut gathered = Gathered::new(texts.len());
         while !gathered.is_complete() {
@@ -173,6 +171,7 @@ impl Encoder {
             threads: self.workers.bulk_threads(),
             kind: options.kind,
             max_tokens: options.max_tokens,
+            windows: options.windows,
             wanted: Wanted {
                 tokens: options.tokens,
                 cls_layers: options.cls_layers,
@@ -204,6 +203,7 @@ pub(crate) struct Request {
     threads: usize,
     kind: TextKind,
     max_tokens: usize,
+    windows: usize,
     wanted: Wanted,
 }
 
@@ -285,9 +285,10 @@ impl Request {
             TextKind::Passage => &config.passage_prefix,
         };
         let most = self.max_tokens.min(config.max_tokens);
-        let prepare = |text: &T| self.network.tokenizer.prepare(prefix, text.as_ref(), most);
+        let tokenizer = &self.network.tokenizer;
+        let prepare = |text: &T| tokenizer.prepare(prefix, text.as_ref(), most, self.windows);
         let texts = texts.iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
-        let tokens: usize = texts.iter().map(|text| text.ids.len()).sum();
+        let tokens: usize = texts.iter().flatten().map(|text| text.ids.len()).sum();
         let lane = match self.kind {
             TextKind::Query if tokens <= INTERACTIVE_TOKENS => Lane::Interactive,
             TextKind::Query | TextKind::Passage => Lane::Bulk,
@@ -331,46 +332,7 @@ fn run_batch(network: &Network, batch: Vec<Item>, wanted: Wanted) -> Part {
     })
 }
 
-/// The most parts that a request of this many texts sends: its batches and one error, so that a
-/// worker never waits for a reader.
-pub(crate) fn most_parts(texts: usize) -> usize {
-    texts + 1
-}
-
 /// The error of a request whose workers went away.
 pub(crate) fn lost() -> EncoderError {
     EncoderError::Closed
-}
-
-/// Puts finished batches back in the request's order.
-pub(crate) struct Gathered {
-    slots: Vec<Option<Encoding>>,
-    done: usize,
-}
-
-impl Gathered {
-    pub(crate) fn new(texts: usize) -> Self {
-        Gathered {
-            slots: (0..texts).map(|_| None).collect(),
-            done: 0,
-        }
-    }
-
-    pub(crate) fn is_complete(&self) -> bool {
-        self.done >= self.slots.len()
-    }
-
-    /// Returns the number of texts done.
-    pub(crate) fn add(&mut self, part: Vec<(usize, Encoding)>) -> usize {
-        for (index, encoding) in part {
-            if self.slots[index].replace(encoding).is_none() {
-                self.done += 1;
-            }
-        }
-        self.done
-    }
-
-    pub(crate) fn into_encodings(self) -> Vec<Encoding> {
-        self.slots.into_iter().flatten().collect()
-    }
 }

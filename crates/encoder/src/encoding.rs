@@ -5,6 +5,9 @@ use std::fmt;
 /// The recipe's text length in tokens, CLS and SEP included (RECIPE.md, Ingest).
 pub const RECIPE_MAX_TOKENS: usize = 256;
 
+/// Windows that a passage is read in at most, 635 tokens. The splitter's passages fit into one.
+pub const PASSAGE_WINDOWS: usize = 4;
+
 /// What a text is, which decides its prefix: some encoders want queries and passages marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TextKind {
@@ -19,9 +22,12 @@ pub enum TextKind {
 pub struct EncodeOptions<'a> {
     /// Which prefix the encoder puts before the text.
     pub kind: TextKind,
-    /// Text length in tokens, CLS, SEP and prefix included, at least 3; longer texts are cut and
-    /// say so in [`Encoding::truncated`]. The encoder's own limit holds as well.
+    /// Tokens that are read at once, CLS, SEP and prefix included, at least 3. The encoder's own limit
+    /// holds as well.
     pub max_tokens: usize,
+    /// Windows of so many tokens that a longer text is read in, at least 1. Each after the first reads
+    /// half a window anew, the other half is what stands before it. What lies beyond the last is cut.
+    pub windows: usize,
     /// Return [`Encoding::states`].
     pub tokens: bool,
     /// Return [`Encoding::cls_layers`].
@@ -36,6 +42,7 @@ impl EncodeOptions<'_> {
         EncodeOptions {
             kind: TextKind::Query,
             max_tokens: RECIPE_MAX_TOKENS,
+            windows: 1,
             tokens: true,
             cls_layers: false,
             progress: None,
@@ -46,14 +53,16 @@ impl EncodeOptions<'_> {
     pub fn passage() -> Self {
         EncodeOptions {
             kind: TextKind::Passage,
+            windows: PASSAGE_WINDOWS,
             ..EncodeOptions::query()
         }
     }
 
-    /// Pooled vectors alone.
+    /// Pooled vectors alone, which are those of the first window.
     #[must_use]
     pub fn without_tokens(mut self) -> Self {
         self.tokens = false;
+        self.windows = 1;
         self
     }
 }
@@ -63,6 +72,7 @@ impl fmt::Debug for EncodeOptions<'_> {
         f.debug_struct("EncodeOptions")
             .field("kind", &self.kind)
             .field("max_tokens", &self.max_tokens)
+            .field("windows", &self.windows)
             .field("tokens", &self.tokens)
             .field("cls_layers", &self.cls_layers)
             .finish_non_exhaustive()
@@ -73,7 +83,8 @@ impl fmt::Debug for EncodeOptions<'_> {
 /// prefix.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Encoding {
-    /// Pooled vector, unit length, `[d_model]`.
+    /// Pooled vector of the first window, unit length, `[d_model]`. (What the beginning of a long text says
+    /// finds it better than all of it does: docs/research.md, "Long passages".)
     pub vector: Vec<f32>,
     /// Token states of the last layer, unit length each, `[seq, d_model]` row by row; empty unless
     /// asked for.
@@ -86,6 +97,15 @@ pub struct Encoding {
     pub cls_layers: Vec<Vec<f32>>,
     /// Wordpieces of the whole text, before it was cut.
     pub token_count: usize,
-    /// Whether the text was cut.
+    /// Whether the text is longer than its first window, so that the vector does not know all of it.
     pub truncated: bool,
+}
+
+impl Encoding {
+    /// Adds what a further window of the same text read.
+    pub(crate) fn append(&mut self, further: Encoding) {
+        self.states.extend(further.states);
+        self.token_ids.extend(further.token_ids);
+        self.offsets.extend(further.offsets);
+    }
 }

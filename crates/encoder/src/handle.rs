@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::encoder::{Encoder, Gathered, Part, Reply, lost, most_parts};
+use crate::encoder::{Encoder, Reply, lost};
 use crate::encoding::{EncodeOptions, Encoding, TextKind};
 use crate::error::EncoderError;
+use crate::gather::{Gathered, Part, most_parts};
 use crate::together::{Waiting, alone};
 
 /// Requests of each kind in the queue or at work; more wait for their turn without memory of
@@ -69,7 +70,7 @@ impl EncoderHandle {
         };
         let _permit = lane.acquire().await.map_err(|_| EncoderError::Closed)?;
         let mut gathered = Gathered::new(texts.len());
-        let (sender, mut receiver) = mpsc::channel(most_parts(texts.len()));
+        let (sender, mut receiver) = mpsc::channel(most_parts(texts.len(), &options));
         self.encoder.request(&options).queue(texts, sender)?;
         while !gathered.is_complete() {
             let part = receiver.recv().await.ok_or_else(lost)?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::Tensor;
 
-use crate::batch::{Budget, Item};
+use crate::batch::{Budget, Item, Place};
 use crate::bert::{Bert, Elementwise, PaddedBatch};
 use crate::config::{BertShape, EncoderConfig, Pooling};
 use crate::device::DeviceKind;
@@ -110,8 +110,12 @@ impl Network {
     fn probe(&self, dir: &Path) -> Result<(), EncoderError> {
         let text = self
             .tokenizer
-            .prepare("", "a short probe", self.config.max_tokens)?;
-        let batch = vec![Item { index: 0, text }];
+            .prepare("", "a short probe", self.config.max_tokens, 1)?;
+        let batch = text.into_iter().map(|text| Item {
+            place: Place::default(),
+            text,
+        });
+        let batch = batch.collect();
         let encoded = self.run(batch, Wanted::default())?;
         if encoded
             .iter()
@@ -145,12 +149,12 @@ impl Network {
         }
     }
 
-    /// Encodes one batch; returns each text's place in its request with its encoding.
+    /// Encodes one batch; returns each window's place with its encoding.
     pub(crate) fn run(
         &self,
         batch: Vec<Item>,
         wanted: Wanted,
-    ) -> Result<Vec<(usize, Encoding)>, EncoderError> {
+    ) -> Result<Vec<(Place, Encoding)>, EncoderError> {
         let states = match &self.body {
             Body::Burn(bert) => self.run_padded(bert, &batch, wanted)?,
             Body::Host(bert) => {
@@ -176,7 +180,7 @@ impl Network {
                 .iter()
                 .map(|layer| layer[row * d..][..d].to_vec())
                 .collect();
-            (item.index, self.finish(item, own, cls, wanted))
+            (item.place, self.finish(item, own, cls, wanted))
         };
         Ok(batch.into_iter().enumerate().map(encode).collect())
     }

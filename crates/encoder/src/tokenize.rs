@@ -1,5 +1,7 @@
 //! The encoder's tokenizer: wordpiece ids with byte offsets into the text they came from.
 
+use std::iter;
+use std::ops::Range;
 use std::path::Path;
 
 use crate::error::EncoderError;
@@ -27,17 +29,18 @@ pub struct TextTokenizer {
     sep: u32,
 }
 
-/// A text ready for the network.
+/// A window of a text ready for the network.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct TokenizedText {
-    /// CLS, prefix, text (cut to fit), SEP.
+    /// CLS, prefix, text (what fits), SEP.
     pub(crate) ids: Vec<u32>,
-    /// Tokens before the text's first: CLS and prefix.
+    /// Tokens before the first that the window reads anew: CLS, prefix, and what stands before it.
     pub(crate) lead: usize,
-    /// Ids of the text's tokens that fit.
+    /// The text's tokens that the window reads anew.
     pub(crate) spans: Vec<TokenSpan>,
-    /// Tokens of the text before cutting, specials and prefix left out.
+    /// Tokens of the whole text, specials and prefix left out.
     pub(crate) token_count: usize,
+    /// Whether the text is longer than its first window.
     pub(crate) truncated: bool,
 }
 
@@ -113,7 +116,8 @@ impl TextTokenizer {
         words
     }
 
-    /// Tokenizes `prefix + text` into at most `max_tokens` ids.
+    /// Tokenizes `prefix + text` into windows of at most `max_tokens` ids, at least one and at most `windows`
+    /// (see [`crate::EncodeOptions::windows`]); each begins with the prefix.
     ///
     /// Prefix and text are tokenized as one string, as sentence-transformers does it, and told
     /// apart by offset afterwards.
@@ -122,7 +126,8 @@ impl TextTokenizer {
         prefix: &str,
         text: &str,
         max_tokens: usize,
-    ) -> Result<TokenizedText, EncoderError> {
+        windows: usize,
+    ) -> Result<Vec<TokenizedText>, EncoderError> {
         let joined;
         let input = if prefix.is_empty() {
             text
@@ -130,32 +135,31 @@ impl TextTokenizer {
             joined = format!("{prefix}{text}");
             &joined
         };
-        let mut spans = self.all_spans(input)?;
-        let lead = spans
-            .iter()
-            .take_while(|span| span.end <= prefix.len())
-            .count();
-        let token_count = spans.len() - lead;
-        spans.truncate(max_tokens - 2);
-        let mut ids = Vec::with_capacity(spans.len() + 2);
-        ids.push(self.cls);
-        ids.extend(spans.iter().map(|span| span.id));
-        ids.push(self.sep);
-        let spans: Vec<TokenSpan> = spans
-            .drain(lead.min(spans.len())..)
-            .map(|span| TokenSpan {
-                start: span.start.saturating_sub(prefix.len()),
-                end: span.end - prefix.len(),
-                ..span
-            })
-            .collect();
-        Ok(TokenizedText {
-            lead: (lead + 1).min(ids.len() - 1),
-            ids,
-            truncated: spans.len() < token_count,
-            spans,
-            token_count,
-        })
+        let mut lead = self.all_spans(input)?;
+        let mut own = lead.split_off(lead.partition_point(|span| span.end <= prefix.len()));
+        for span in &mut own {
+            span.start = span.start.saturating_sub(prefix.len());
+            span.end -= prefix.len();
+        }
+        lead.truncate(max_tokens - 2);
+        let room = max_tokens - 2 - lead.len();
+        let cuts = cut(own.len(), room, windows);
+        let window = |range: Range<usize>| {
+            let from = range.end.saturating_sub(room).min(range.start);
+            let mut ids = Vec::with_capacity(lead.len() + range.end - from + 2);
+            ids.push(self.cls);
+            ids.extend(lead.iter().map(|span| span.id));
+            ids.extend(own[from..range.end].iter().map(|span| span.id));
+            ids.push(self.sep);
+            TokenizedText {
+                lead: 1 + lead.len() + range.start - from,
+                ids,
+                spans: own[range].to_vec(),
+                token_count: own.len(),
+                truncated: room < own.len(),
+            }
+        };
+        Ok(cuts.into_iter().map(window).collect())
     }
 
     /// `CLS a SEP b SEP` in at most `max_tokens` ids (at least 5), and how many of them are `CLS a
@@ -191,6 +195,17 @@ impl TextTokenizer {
     }
 }
 
+/// What each window reads anew of a text of `count` tokens, where there is room for `room`.
+fn cut(count: usize, room: usize, windows: usize) -> Vec<Range<usize>> {
+    let first = count.min(room);
+    let further = (first..count).step_by((room / 2).max(1));
+    let further = further.map(|start| start..(start + room / 2).min(count));
+    iter::once(0..first)
+        .chain(further.filter(|range| !range.is_empty()))
+        .take(windows.max(1))
+        .collect()
+}
+
 /// How many tokens of two texts are kept where there is room for `room`.
 fn fit(a: usize, b: usize, room: usize) -> (usize, usize) {
     let half = room / 2;
@@ -208,6 +223,26 @@ fn fit(a: usize, b: usize, room: usize) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn windows_read_every_token_once() {
+        for (count, room, windows, expected) in [
+            (0, 254, 2, vec![0]),
+            (254, 254, 2, vec![254]),
+            (255, 254, 2, vec![254, 255]),
+            (900, 254, 1, vec![254]),
+            (900, 254, 3, vec![254, 381, 508]),
+            (400, 254, 9, vec![254, 381, 400]),
+            (9, 1, 3, vec![1]),
+            (9, 0, 3, vec![0]),
+        ] {
+            let cuts = cut(count, room, windows);
+            let ends: Vec<usize> = cuts.iter().map(|cut| cut.end).collect();
+            assert_eq!(ends, expected, "{count} {room} {windows}");
+            assert_eq!(cuts[0].start, 0);
+            assert!(cuts.windows(2).all(|pair| pair[0].end == pair[1].start));
+        }
+    }
 
     #[test]
     fn the_longer_text_of_a_pair_is_cut_first() {

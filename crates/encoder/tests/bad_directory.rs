@@ -239,6 +239,18 @@ fn prefixes_pooling_and_length_come_from_the_directory() {
         (long.token_count, long.token_ids.len(), long.truncated),
         (8, 4, true)
     );
+    // Windows of four tokens after the prefix's two: the second reads two anew, with two before them.
+    let windows = EncodeOptions {
+        windows: 2,
+        ..EncodeOptions::query()
+    };
+    let both = encode(&marked, "a b a b a b a b", &windows);
+    assert_eq!(both.vector, long.vector);
+    assert_eq!(both.states[..4 * tiny::D], long.states);
+    let second = encode(&marked, "a b a b", &EncodeOptions::query());
+    assert_eq!(both.states[4 * tiny::D..], second.states[2 * tiny::D..]);
+    assert_eq!(both.offsets[3..], [(6, 7), (8, 9), (10, 11)]);
+    assert_eq!((both.token_ids.len(), both.truncated), (6, true));
     let tight = EncodeOptions {
         max_tokens: 3,
         ..EncodeOptions::query()

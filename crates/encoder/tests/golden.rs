@@ -97,6 +97,7 @@ fn check(encoder: &Encoder) {
     let options = EncodeOptions {
         cls_layers: true,
         max_tokens: golden.max_tokens,
+        windows: 1,
         ..EncodeOptions::passage()
     };
     let encodings = encoder.encode(&texts, &options).unwrap();
@@ -164,6 +165,7 @@ fn int8_is_close_to_the_reference() {
     let options = EncodeOptions {
         cls_layers: true,
         max_tokens: golden.max_tokens,
+        windows: 1,
         ..EncodeOptions::passage()
     };
     let encodings = encoder.encode(&texts, &options).unwrap();

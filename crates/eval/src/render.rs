@@ -126,7 +126,7 @@ impl SetReport {
         }
         if self.n_truncated_passages > 0 {
             parts.push(format!(
-                "{} passages longer than the encoder reads",
+                "{} passages longer than the encoder reads at once",
                 self.n_truncated_passages
             ));
         }

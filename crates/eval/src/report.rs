@@ -77,8 +77,8 @@ pub struct SetReport {
     /// The first ten of them with the router's reasons.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<Refusal>,
-    /// Passages that are longer than the encoder reads: whole for BM25, cut for vectors. Of those
-    /// that this run encoded; a kept store may have had others.
+    /// Passages that are longer than the encoder reads at once: whole for BM25, cut for vectors. Of
+    /// those that this run encoded; a kept store may have had others.
     pub n_truncated_passages: usize,
     /// Metrics per method.
     pub methods: BTreeMap<String, Metrics>,

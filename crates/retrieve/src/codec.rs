@@ -22,10 +22,13 @@ pub use tokens::{CodedTokens, TokenCodes};
 use crate::keys::{KeySpec, NOT_POOLED, TokenCode};
 use crate::linalg::dot;
 use sign::SignTables;
-use tokens::{gain, gain_code};
+use tokens::{BYTE_CODES, gain, gain_code};
 
 /// Query rows are handled in groups of this many, one group per vector accumulator.
 pub(crate) const LANES: usize = 16;
+
+/// Most codes of a passage whose tokens are pooled.
+const MAX_CODES: usize = 4096;
 
 /// Encodes and decodes the token states of one [`KeySpec`].
 #[derive(Clone, Debug)]
@@ -100,6 +103,7 @@ impl TokenCodec {
             return TokenCodes::default();
         }
         let mut made = TokenCodes::default();
+        let mut slots = Vec::new();
         let mut rotated = self.rotate(unit_states);
         if self.spec.code == TokenCode::Sign1 {
             let centre = self.rotation.apply(vector);
@@ -117,8 +121,13 @@ impl TokenCodec {
         }
         if self.spec.pooling > NOT_POOLED {
             let per_code = f32::from(self.spec.pooling) / f32::from(NOT_POOLED);
-            made.slots = pool::slots(&rotated, per_code);
-            rotated = pool::merged(&rotated, &made.slots);
+            // `f16` has no gains, by whose number slots of two bytes are told.
+            let most = match self.spec.code {
+                TokenCode::Sign1 => MAX_CODES,
+                TokenCode::F16 => BYTE_CODES,
+            };
+            slots = pool::slots(&rotated, per_code, most);
+            rotated = pool::merged(&rotated, &slots);
         }
         made.codes
             .reserve(rotated.nrows() * self.spec.bytes_per_code());
@@ -138,6 +147,7 @@ impl TokenCodec {
                 TokenCode::F16 => encode_f16(row, &mut made.codes),
             }
         }
+        made.set_slots(&slots);
         made
     }
 

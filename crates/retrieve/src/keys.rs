@@ -180,19 +180,13 @@ impl KeyBlock {
     /// [`RetrieveError::KeyBlockShape`] names the first field that does not fit.
     pub fn validate(&self, spec: &KeySpec) -> Result<(), RetrieveError> {
         let seq = self.seq();
-        let TokenCodes {
-            slots,
-            codes,
-            gains,
-            ..
-        } = &self.tokens;
-        let (slot_count, code_count) = match slots.is_empty() {
-            true => (0, seq),
-            // A fold over bytes becomes vector instructions, `Iterator::max` does not.
-            false => (
-                seq,
-                usize::from(slots.iter().fold(0, |most, slot| most.max(*slot))) + 1,
-            ),
+        let TokenCodes { codes, gains, .. } = &self.tokens;
+        let (slots, slot_count, code_count) = match self.tokens.slots.is_empty() {
+            true => (0, 0, seq),
+            false => {
+                let (slots, codes) = self.tokens.slot_counts();
+                (slots, seq, codes)
+            }
         };
         let sentences = &self.sentences;
         let each = spec.bytes_per_sentence();
@@ -203,7 +197,7 @@ impl KeyBlock {
         };
         let sentence_bytes = count * each;
         let checks = [
-            ("slots", slots.len(), slot_count),
+            ("slots", slots, slot_count),
             ("codes", codes.len(), code_count * spec.bytes_per_code()),
             ("gains", gains.len(), gain_count),
             ("window_norms", self.window_norms.len(), window_count(seq)),

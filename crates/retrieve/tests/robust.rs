@@ -329,3 +329,38 @@ fn a_query_names_a_title_if_it_has_all_of_it() {
     assert!(!names("is it of the", "Of the"), "stop words name nothing");
     assert!(!names("", "Edward II"));
 }
+
+/// A passage of more tokens than a byte can number codes: its slots take two bytes.
+#[test]
+fn long_passages_have_as_many_codes_as_they_need() {
+    let spec = KeySpec::default();
+    let codec = TokenCodec::new(&spec);
+    let mut rng = ChaCha8Rng::seed_from_u64(9);
+    for (seq, codes, slot_bytes) in [(254, 170, 1), (384, 256, 1), (386, 258, 2), (635, 424, 2)] {
+        let states = unit_rows(&mut rng, seq);
+        let vector = unit_rows(&mut rng, 1).row(0).to_vec();
+        let none: [Vec<f32>; 0] = [];
+        let ids: Vec<u32> = (0..seq as u32).collect();
+        let keys = KeyBlock::build(&codec, &vector, states.view(), &ids, vec![], &none);
+        assert_eq!(keys.tokens.gains.len(), codes, "{seq}");
+        assert_eq!(keys.tokens.slots.len(), seq * slot_bytes, "{seq}");
+        keys.validate(&spec).unwrap();
+        let bytes = postcard::to_allocvec(&keys).unwrap();
+        assert_eq!(postcard::from_bytes::<KeyBlock>(&bytes).unwrap(), keys);
+        // The code of a token is nearer to it than that of the one before it, almost always.
+        let found = codec.similarities(states.view(), keys.tokens.of(&vector));
+        let nearer = (1..seq).filter(|j| {
+            let of = |at: usize| found[[keys.tokens.slot(at), *j]];
+            of(*j) >= of(j - 1)
+        });
+        assert!(nearer.count() * 100 > 95 * (seq - 1), "{seq}");
+        let mut damaged = keys.clone();
+        damaged.tokens.slots.pop();
+        damaged.validate(&spec).unwrap_err();
+        let mut beyond = keys;
+        *beyond.tokens.slots.last_mut().unwrap() = u8::MAX;
+        if codes != 256 {
+            beyond.validate(&spec).unwrap_err();
+        }
+    }
+}

@@ -13,6 +13,10 @@ use crate::document::Document;
 /// Part of every revision: raise it when [`split`](crate::split) would cut the same text differently.
 pub const SPLITTER_VERSION: u32 = 2;
 
+/// Version of how a document that is one passage, whatever its length, is read: 2 reads it in more than one
+/// window where the encoder's is too short for it.
+const WHOLE_VERSION: u8 = 2;
+
 /// Namespace of the UUIDv5 point ids; any change makes every stored point unreachable.
 const POINT_NAMESPACE: Uuid = Uuid::from_u128(0x6d6f_6572_6167_5f70_6173_7361_6765_3031);
 
@@ -78,7 +82,7 @@ pub fn point_id(collection: &str, document_id: &str, revision: &str, ordinal: u3
 /// the key spec.
 ///
 /// Equal revisions mean that a re-ingest has nothing to do, so everything that a passage or its
-/// features are made of takes part: title, text, format, metadata, `whole`.
+/// features are made of takes part: title, text, format, metadata, and how a `whole` document is read.
 #[must_use]
 pub fn revision(document: &Document, key_spec: &KeySpec) -> String {
     let mut hash = Sha256::new();
@@ -89,7 +93,11 @@ pub fn revision(document: &Document, key_spec: &KeySpec) -> String {
     part(&SPLITTER_VERSION.to_le_bytes());
     part(&ANALYZER_VERSION.to_le_bytes());
     part(key_spec.id().as_bytes());
-    part(&[document.format as u8, u8::from(document.whole)]);
+    let whole = match document.whole {
+        true => WHOLE_VERSION,
+        false => 0,
+    };
+    part(&[document.format as u8, whole]);
     part(document.title.as_bytes());
     part(document.text.as_bytes());
     for (key, value) in &document.metadata {

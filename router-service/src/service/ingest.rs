@@ -44,7 +44,7 @@ pub enum DocumentStatus {
     Written {
         /// Number of its passages.
         passages: usize,
-        /// Number of them that are longer than the encoder reads.
+        /// Number of them that are longer than the encoder reads at once.
         truncated: usize,
     },
     /// The same revision was there already.

@@ -19,7 +19,7 @@ const CHUNK: usize = 64;
 /// A document ready to be stored.
 pub(super) struct Prepared {
     pub(super) put: DocumentPut,
-    /// Passages longer than the encoder reads.
+    /// Passages longer than the encoder reads at once.
     pub(super) truncated: usize,
 }
 

@@ -34,8 +34,6 @@ use ppmi::Ppmi;
 use typed::{Draft, asks_in_english, typed_query};
 pub(crate) use words::Lexicon;
 
-/// Wordpieces of a passage that are looked at: more than the encoder reads.
-pub(crate) const MAX_TOKENS: usize = moerag_encoder::RECIPE_MAX_TOKENS;
 /// Draws of one passage before it is given up for this round.
 const ATTEMPTS: usize = 4;
 /// Times that a passage may serve one level. Bounds the work on tiny corpora.
@@ -346,7 +344,8 @@ impl Generator<'_> {
     fn salient_words(&self, index: usize) -> Vec<SalientWord> {
         let (passage, features) = (&self.corpus.texts[index], &self.corpus.features[index]);
         let text = encoded_text(&passage.title, &passage.text);
-        let Ok(spans) = self.encoder.tokenizer().spans(&text, MAX_TOKENS) else {
+        let known = features.keys.seq();
+        let Ok(spans) = self.encoder.tokenizer().spans(&text, known) else {
             return Vec::new();
         };
         let dim = features.vector.len();
@@ -355,7 +354,7 @@ impl Generator<'_> {
         };
         let tokens = &features.keys.tokens;
         let cosines = (self.codec).similarities(vector, tokens.of(&features.vector));
-        let known = features.keys.seq().min(spans.len());
+        let known = known.min(spans.len());
 
         let mut found = HashSet::new();
         let mut salient = Vec::new();

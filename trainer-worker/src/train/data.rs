@@ -24,7 +24,7 @@ use super::encoder::QueryEncoder;
 use crate::corpus::TrainingCorpus;
 use crate::error::TrainError;
 use crate::progress::{Progress, Stage, StageClock};
-use crate::synth::{MAX_TOKENS, SyntheticQuery, draw};
+use crate::synth::{SyntheticQuery, draw};
 
 /// Queries whose candidates are looked for together.
 const SEARCH_CHUNK: usize = 32;
@@ -313,7 +313,7 @@ impl Worker<'_> {
         let text = encoded_text(&passage.title, &passage.text);
         // Without offsets no stem could be hidden: such a query would cheat.
         let tokenizer = self.input.encoder.encoder().tokenizer();
-        let Ok(spans) = tokenizer.spans(&text, MAX_TOKENS) else {
+        let Ok(spans) = tokenizer.spans(&text, keys.seq()) else {
             return Err(NothingLeft);
         };
         let offsets: Vec<(usize, usize)> = spans

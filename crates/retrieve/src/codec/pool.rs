@@ -10,14 +10,11 @@ use ndarray::{Array2, ArrayView1, Axis};
 
 use crate::linalg::{norm, normalise};
 
-/// Most codes of a passage whose tokens are pooled: a slot is a byte.
-const MAX_CODES: usize = 256;
-
 /// The code of each row of `[seq, d]`, numbered as they come first, so that on average `per_code` rows
-/// share one: average linkage of their cosines, cut where enough clusters are left.
-pub(super) fn slots(rows: &Array2<f32>, per_code: f32) -> Vec<u8> {
+/// share one and there are at most `most`: average linkage of their cosines, cut where enough clusters are left.
+pub(super) fn slots(rows: &Array2<f32>, per_code: f32, most: usize) -> Vec<u16> {
     let seq = rows.nrows();
-    let codes = ((seq as f32 / per_code.max(1.0)).ceil() as usize).clamp(1, MAX_CODES);
+    let codes = ((seq as f32 / per_code.max(1.0)).ceil() as usize).clamp(1, most);
     let mut parents: Vec<usize> = (0..2 * seq).collect();
     if seq > codes {
         let steps = linkage(&mut distances(rows), seq, Method::Average);
@@ -35,8 +32,8 @@ pub(super) fn slots(rows: &Array2<f32>, per_code: f32) -> Vec<u8> {
         at
     };
     let mut numbers = vec![None; 2 * seq];
-    let mut next = 0..=u8::MAX;
-    let number = |row| *numbers[root(row)].get_or_insert_with(|| next.next().unwrap_or(u8::MAX));
+    let mut next = 0..=u16::MAX;
+    let number = |row| *numbers[root(row)].get_or_insert_with(|| next.next().unwrap_or(u16::MAX));
     (0..seq).map(number).collect()
 }
 
@@ -67,7 +64,7 @@ fn distances(rows: &Array2<f32>) -> Vec<f32> {
 
 /// One row for those of each code, `[codes, d]`: in the direction of their mean, as long as they are on
 /// average. The mean itself is shorter, and a query looks for its best match among them, not for their mean.
-pub(super) fn merged(rows: &Array2<f32>, slots: &[u8]) -> Array2<f32> {
+pub(super) fn merged(rows: &Array2<f32>, slots: &[u16]) -> Array2<f32> {
     let codes = slots.iter().max().map_or(0, |last| usize::from(*last) + 1);
     let mut merged = Array2::<f32>::zeros((codes, rows.ncols()));
     let mut lengths = vec![(0.0f32, 0.0f32); codes];
@@ -95,22 +92,25 @@ mod tests {
             3 => j as f32 * 0.01,
             k => f32::from(u8::from(j % 3 == k)),
         });
-        assert_eq!(slots(&rows, 3.0), [0, 1, 2, 0, 1, 2, 0, 1, 2]);
-        let merged = merged(&rows, &slots(&rows, 3.0));
+        assert_eq!(slots(&rows, 3.0, 256), [0, 1, 2, 0, 1, 2, 0, 1, 2]);
+        let merged = merged(&rows, &slots(&rows, 3.0, 256));
         assert_eq!(merged.dim(), (3, 4));
         // (0, 1, 0, .04), and as long as the three: the root of 1.0001, 1.0016 and 1.0049 on average.
         assert!((merged[[1, 3]] / merged[[1, 1]] - 0.04).abs() < 1e-6);
         assert!((norm(&merged.row(1).to_vec()) - 1.0011).abs() < 1e-4);
-        assert_eq!(slots(&rows, 1.0), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(slots(&rows, 1.0, 256), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
     }
 
     #[test]
-    fn odd_rows_have_slots_within_a_byte() {
-        assert_eq!(slots(&Array2::zeros((0, 4)), 1.5), [0u8; 0]);
-        assert_eq!(slots(&Array2::zeros((1, 4)), 1.5), [0]);
-        assert_eq!(slots(&Array2::from_elem((2, 4), f32::NAN), 1.5).len(), 2);
+    fn odd_rows_have_slots_and_never_too_many() {
+        assert_eq!(slots(&Array2::zeros((0, 4)), 1.5, 256), [0u16; 0]);
+        assert_eq!(slots(&Array2::zeros((1, 4)), 1.5, 256), [0]);
+        let nan = Array2::from_elem((2, 4), f32::NAN);
+        assert_eq!(slots(&nan, 1.5, 256).len(), 2);
         let many = Array2::from_shape_fn((600, 4), |(j, k)| ((j * 7 + k * 3) as f32).sin());
-        let slots = slots(&many, 1.5);
-        assert_eq!((slots.len(), slots.iter().max()), (600, Some(&255)));
+        for (most, last) in [(256, 255), (4096, 399)] {
+            let slots = slots(&many, 1.5, most);
+            assert_eq!((slots.len(), slots.iter().max()), (600, Some(&last)));
+        }
     }
 }

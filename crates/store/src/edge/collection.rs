@@ -39,7 +39,10 @@ impl Collection {
     ) -> Result<Option<Self>, StoreError> {
         let database = dir.join(DATABASE_FILE);
         let opener = file_opener(&database, options.database_cache_bytes);
-        compact(&database, &*opener, options.compact_from_bytes)?;
+        // A full disk is no reason not to serve what is there; what is damaged, the next step finds as well.
+        if let Err(error) = compact(&database, &*opener, options.compact_from_bytes) {
+            tracing::warn!(collection = name, %error, "the database was not compacted");
+        }
         let Some(truth) = Truth::open(&database, opener, name)? else {
             return Ok(None);
         };

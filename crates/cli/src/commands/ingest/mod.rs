@@ -146,7 +146,7 @@ fn summary_text(collection: &str, totals: &Totals, read: &Read, seconds: f64) ->
     out.push_str(&format!(", in {}\n", ui::duration(seconds)));
     if totals.truncated_passages > 0 {
         out.push_str(&format!(
-            "{} passages are longer than the encoder reads; their vectors ignore the rest\n",
+            "{} passages are longer than the encoder reads at once; their vectors ignore the rest\n",
             totals.truncated_passages
         ));
     }
