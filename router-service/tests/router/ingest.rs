@@ -270,3 +270,54 @@ async fn a_full_house_turns_streams_away_with_a_hint_when_to_retry() {
     sandbox.ingest("docs", library()).await;
     sandbox.stop().await;
 }
+
+/// The answer of a long document that is one passage stands where the encoder does not reach at once, behind the
+/// sentences that have vectors: token keys find it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_taken_whole_is_read_to_its_middle() {
+    let mut sandbox = Sandbox::start().await;
+    let told = [
+        (
+            "bees",
+            "Foragers tell their sisters where flowers bloom by a dance.",
+        ),
+        (
+            "steam",
+            "A separate condenser saved the engine most of its coal.",
+        ),
+        (
+            "loans",
+            "Savings banks lend less when rates on deposits climb.",
+        ),
+    ];
+    let long = |(id, sentence): &(&str, &str)| {
+        let filler = |i: usize| format!("Item {i} of the minutes was read out and agreed to.");
+        let text: Vec<String> = (0..44)
+            .map(|i| {
+                if i == 34 {
+                    (*sentence).to_owned()
+                } else {
+                    filler(i)
+                }
+            })
+            .collect();
+        let mut document = document(id, "", &text.join(" "));
+        document.whole = true;
+        document
+    };
+    let outcomes = sandbox
+        .ingest("docs", told.iter().map(long).collect())
+        .await;
+    for outcome in &outcomes {
+        assert_eq!((outcome.passages, outcome.truncated_passages), (1, 1));
+    }
+    for (id, query) in [
+        ("bees", "how do insects communicate the location of food?"),
+        ("steam", "making machines burn less fuel"),
+        ("loans", "why do people get fewer mortgages?"),
+    ] {
+        let reply = sandbox.ask(query).await;
+        assert_eq!(reply.passages[0].document_id, id, "{query}");
+    }
+    sandbox.stop().await;
+}
