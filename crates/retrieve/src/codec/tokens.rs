@@ -22,8 +22,8 @@ pub(crate) const BYTE_CODES: usize = 256;
 /// What [`crate::TokenCodec::encode`] makes of the tokens of a passage.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 pub struct TokenCodes {
-    /// The code of each token, `[seq]`, in two bytes each, little-endian, where there are more than
-    /// [`BYTE_CODES`]; empty where every token has its own.
+    /// The code of each token, `[seq]`, in two bytes each, little-endian, where there are more than 256
+    /// codes; empty where every token has its own.
     #[serde(with = "crate::packed")]
     pub slots: Vec<u8>,
     /// Rotated states, `[codes * bytes_per_code]`.
