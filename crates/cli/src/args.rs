@@ -179,6 +179,9 @@ pub(crate) struct Ask {
     /// Cut a query that is longer than the encoder reads instead of refusing it
     #[arg(long)]
     pub(crate) truncate: bool,
+    /// Search for misspelt words as they are
+    #[arg(long)]
+    pub(crate) as_written: bool,
     /// Show whole passages instead of what surrounds the best sentence
     #[arg(long)]
     pub(crate) full: bool,
@@ -239,6 +242,9 @@ pub(crate) struct Eval {
     /// Make one side of every passage useless before training and scoring, to see what the gate does
     #[arg(long, value_enum, value_name = "SIDE")]
     pub(crate) corrupt: Option<Corrupt>,
+    /// Search for misspelt words as they are, instead of what the documents write
+    #[arg(long)]
+    pub(crate) as_written: bool,
     /// Directory of the encoder's files [default: where `moerag model fetch` puts them]
     #[arg(long, env = "MOERAG_ENCODER_DIR", value_name = "DIR")]
     pub(crate) encoder_dir: Option<PathBuf>,
@@ -288,6 +294,8 @@ pub(crate) enum AttackKind {
     NearDuplicates,
     /// Passages that repeat the words of a query and answer nothing
     Stuffed,
+    /// In every query, a slip of the fingers in one word
+    Misspelt,
 }
 
 /// `moerag delete`

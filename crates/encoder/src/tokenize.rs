@@ -85,6 +85,12 @@ impl TextTokenizer {
         Ok((TextTokenizer { inner, cls, sep }, bytes))
     }
 
+    /// Whether `word` is one of the vocabulary, also where that marks beginnings of words with "▁".
+    pub fn is_word(&self, word: &str) -> bool {
+        let has = |word: &str| self.inner.token_to_id(word).is_some();
+        has(word) || has(&format!("▁{word}"))
+    }
+
     /// Number of wordpieces of `text`, without CLS, SEP and prefix.
     pub fn token_count(&self, text: &str) -> usize {
         match self.inner.encode_fast(text, false) {

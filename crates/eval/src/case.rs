@@ -18,6 +18,8 @@ use crate::run::BoxError;
 pub(crate) struct Case {
     /// The query and its judgements.
     pub(crate) query: JudgedQuery,
+    /// The text that was searched for, where its spelling is another.
+    pub(crate) searched_for: Option<String>,
     /// Ids of the candidates before pruning, `[n]`, in the order `(document id, ordinal)`.
     pub(crate) documents: Vec<String>,
     /// Cosine with the query, `[n]`.
@@ -51,12 +53,13 @@ impl Case {
         engine: &RouterEngine,
         collection: &str,
         queries: &[JudgedQuery],
+        as_written: bool,
         progress: impl Fn(usize),
     ) -> Result<Vec<Case>, BoxError> {
         let width = std::thread::available_parallelism().map_or(2, usize::from) + 1;
         let mut cases = stream::iter(queries)
             .map(|query| async move {
-                let mut scored = engine.score(&ask(query, &[collection])).await?;
+                let mut scored = engine.score(&ask(query, &[collection], as_written)).await?;
                 let (scored, _) = scored.pop().ok_or("the router scored nothing")?;
                 Ok::<Case, BoxError>(Case::new(query.clone(), Arc::unwrap_or_clone(scored)))
             })
@@ -80,8 +83,12 @@ impl Case {
             .filter(|(i, _)| query.gold.contains(&scored.candidates[**i].at.document_id))
             .map(|(_, cov)| *cov)
             .reduce(f32::max);
+        // A part of the query is what truncation left.
+        let text = &scored.query.text;
+        let searched_for = (!query.text.starts_with(text)).then(|| text.clone());
         Case {
             overlap,
+            searched_for,
             maxsim: scored.views.raw.column(View::Maxsim as usize).to_vec(),
             documents: scored
                 .candidates
@@ -143,9 +150,10 @@ impl Case {
 }
 
 /// The query as a client would ask it of `collections`; of all there are without any.
-pub(crate) fn ask(query: &JudgedQuery, collections: &[&str]) -> AttendQuery {
+pub(crate) fn ask(query: &JudgedQuery, collections: &[&str], as_written: bool) -> AttendQuery {
     let mut request = AttendQuery::new(query.text.clone());
     request.truncate = true;
+    request.as_written = as_written;
     request.collections = collections.iter().map(|&name| name.to_owned()).collect();
     request
 }

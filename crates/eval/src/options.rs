@@ -33,6 +33,9 @@ pub struct EvalOptions {
     pub across: bool,
     /// What of the passages to make useless before training and scoring; a kept store stays intact.
     pub corrupt: Option<Corruption>,
+    /// Search for misspelt words as they are. All methods read the same text, so a query that is mended is so
+    /// for all of them.
+    pub as_written: bool,
     /// Directory of the encoder's files.
     pub encoder_dir: PathBuf,
     /// Device of encoder and model.
@@ -95,6 +98,7 @@ mod tests {
             ablations: false,
             across: false,
             corrupt: None,
+            as_written: false,
             encoder_dir: PathBuf::new(),
             device: DeviceKind::Flex,
             precision: Precision::Auto,

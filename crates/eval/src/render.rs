@@ -130,6 +130,12 @@ impl SetReport {
                 self.n_truncated_passages
             ));
         }
+        if self.n_respelled_queries > 0 {
+            parts.push(format!(
+                "{} queries searched for in another spelling",
+                self.n_respelled_queries
+            ));
+        }
         parts.join(", ")
     }
 

@@ -54,6 +54,9 @@ pub struct Report {
     /// What of the passages was made useless; absent for an ordinary evaluation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub corruption: Option<Corruption>,
+    /// Whether misspelt words were searched for as they are.
+    #[serde(default)]
+    pub as_written: bool,
     /// Version of this code.
     pub code_version: String,
 }
@@ -80,6 +83,9 @@ pub struct SetReport {
     /// Passages that are longer than the encoder reads at once: whole for BM25, cut for vectors. Of
     /// those that this run encoded; a kept store may have had others.
     pub n_truncated_passages: usize,
+    /// Queries that were searched for in another spelling, by all methods.
+    #[serde(default)]
+    pub n_respelled_queries: usize,
     /// Metrics per method.
     pub methods: BTreeMap<String, Metrics>,
     /// Metrics that need the judgements: no method can have them.
@@ -189,6 +195,9 @@ pub struct QueryReport {
     pub query_id: String,
     /// Its text.
     pub query: String,
+    /// The text that was searched for, where its spelling is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub searched_for: Option<String>,
     /// Number of gold passages.
     pub n_gold: usize,
     /// Candidates before and after pruning.

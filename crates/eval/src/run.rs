@@ -110,6 +110,7 @@ pub async fn run(
         candidates_per_list: views.candidates_per_list,
         prune_to: views.prune_to,
         corruption: options.corrupt,
+        as_written: options.as_written,
         across: None,
         code_version: env!("CARGO_PKG_VERSION").to_owned(),
     };
@@ -205,7 +206,8 @@ impl SetRun<'_> {
                     self.progress
                         .update(&name, "score queries", done, total, "");
                 };
-                cases = Case::collect(&engine, COLLECTION, &set.queries, heard)
+                let as_written = self.deploy.options.as_written;
+                cases = Case::collect(&engine, COLLECTION, &set.queries, as_written, heard)
                     .await
                     .map_err(at("scoring"))?;
                 seconds.eval += started.elapsed().as_secs_f64();
@@ -248,6 +250,7 @@ impl SetRun<'_> {
             n_refused_passages: ingested.refused,
             refused: ingested.refusals,
             n_truncated_passages: ingested.truncated,
+            n_respelled_queries: queries.iter().filter(|q| q.searched_for.is_some()).count(),
             methods: Metrics::mean_by_name(
                 self.deploy.options.methods.iter().map(|m| m.name()),
                 queries.iter().map(|query| &query.methods),

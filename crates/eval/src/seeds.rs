@@ -46,6 +46,7 @@ pub(crate) fn merge(set: &str, cases: &[Case], rounds: &[Round]) -> Vec<QueryRep
                 set: set.to_owned(),
                 query_id: case.query.id.clone(),
                 query: case.query.text.clone(),
+                searched_for: case.searched_for.clone(),
                 n_gold: case.query.gold.len(),
                 n_candidates: case.documents.len(),
                 n_scored: case.survivors.len(),

@@ -111,6 +111,7 @@ async fn evaluate(dir: &Path, corrupt: Option<Corruption>) -> Evaluation {
         ablations: false,
         across: false,
         corrupt,
+        as_written: false,
         encoder_dir: default_dir().unwrap(),
         device: DeviceKind::Flex,
         precision: Precision::Auto,

@@ -96,6 +96,7 @@ fn options(datasets: Vec<PathBuf>) -> EvalOptions {
         across: false,
         queries: None,
         corrupt: None,
+        as_written: false,
         encoder_dir: default_dir().unwrap(),
         device: DeviceKind::Flex,
         precision: Precision::Auto,

@@ -41,8 +41,8 @@ pub use prune::{CheapCandidate, CheapScores, cheap_scores, feedback_vector, prun
 pub use query::QueryFeatures;
 pub use stats::CorpusStats;
 pub use text::{
-    ANALYZER_VERSION, Analyzer, Language, MAX_SENTENCES, Term, encoded_text, sentence_text,
-    sentences,
+    ANALYZER_VERSION, Analyzer, Guess, Language, MAX_SENTENCES, Term, Vocabulary, encoded_text,
+    guesses, plain_words, rewritten, sentence_text, sentences,
 };
 pub use token_views::QueryTokens;
 pub use views::{VIEW_COUNT, VIEWS, View, ViewConfig, ViewMatrix, Views};

@@ -3,10 +3,12 @@
 mod analyzer;
 mod language;
 mod sentences;
+mod spelling;
 
 pub use analyzer::{ANALYZER_VERSION, Analyzer, Term};
 pub use language::Language;
 pub use sentences::sentences;
+pub use spelling::{Guess, Vocabulary, guesses, plain_words, rewritten};
 
 /// Sentences of a passage that get a vector of their own.
 pub const MAX_SENTENCES: usize = 24;

@@ -24,6 +24,8 @@ pub struct AttendQuery {
     pub truncate: bool,
     /// Leave out passages with a lower weight, 0 to 1.
     pub min_attn_weight: Option<f64>,
+    /// Search for misspelt words as they are.
+    pub as_written: bool,
 }
 
 impl AttendQuery {
@@ -38,6 +40,7 @@ impl AttendQuery {
             context_budget_tokens: None,
             truncate: false,
             min_attn_weight: None,
+            as_written: false,
         }
     }
 
@@ -49,6 +52,7 @@ impl AttendQuery {
             routing: self.routing,
             filter: self.filter.clone(),
             truncate: self.truncate,
+            as_written: self.as_written,
         }
     }
 }
@@ -66,4 +70,6 @@ pub struct RouteQuery {
     pub filter: Filter,
     /// Cut an over-long query instead of refusing it.
     pub truncate: bool,
+    /// Look at misspelt words as they are.
+    pub as_written: bool,
 }

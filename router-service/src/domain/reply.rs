@@ -140,4 +140,6 @@ pub struct Routed {
     pub truncated: bool,
     /// Stages that ran.
     pub timings: Vec<StageTiming>,
+    /// The text that was searched for, where it is not the query's.
+    pub searched_for: Option<String>,
 }

@@ -204,7 +204,7 @@ impl RouterEngine {
         names: Vec<Arc<str>>,
         stages: &Stages,
     ) -> Result<(Request, Vec<Arc<Scored>>, Vec<f64>), RouterError> {
-        let request = self.request(model, query, stages).await?;
+        let request = self.request(model, query, &names, stages).await?;
         let each = names
             .into_iter()
             .map(|name| self.score_collection(&request, name));
@@ -232,11 +232,7 @@ impl RouterEngine {
         let mean = |part: fn(&CollectionRoute) -> &[f32]| {
             mean_by_share(collections.iter().map(|c| (c.weight, part(c))))
         };
-        let EncodedQuery {
-            token_count,
-            truncated,
-            ..
-        } = *request.query;
+        let query: &EncodedQuery = &request.query;
         Routed {
             heads: mean(|c| &c.heads),
             query_type: TypePrediction {
@@ -244,9 +240,10 @@ impl RouterEngine {
             },
             model: self.served(&request.model, collections.iter().map(|c| c.source).min()),
             collections,
-            token_count,
-            truncated,
+            token_count: query.token_count,
+            truncated: query.truncated,
             timings: request.stages.timings(),
+            searched_for: query.respelled.then(|| query.text.clone()),
         }
     }
 

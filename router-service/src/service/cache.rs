@@ -47,6 +47,7 @@ pub(super) struct ReplyKey {
     truncate: bool,
     /// Bits of the number.
     min_attn_weight: Option<u64>,
+    as_written: bool,
     version: u64,
     weights_digest: String,
 }
@@ -66,6 +67,7 @@ impl ReplyKey {
             context_budget_tokens: query.context_budget_tokens,
             truncate: query.truncate,
             min_attn_weight: query.min_attn_weight.map(f64::to_bits),
+            as_written: query.as_written,
             version: model.version(),
             weights_digest: model.weights_digest().to_owned(),
         }

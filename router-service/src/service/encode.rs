@@ -1,16 +1,20 @@
 //! Queries to vectors.
 
+use std::sync::Arc;
+
 use moerag_retrieve::{Analyzer, QueryFeatures};
 use ndarray::Array2;
 
 use super::engine::RouterEngine;
-use crate::domain::{RouterError, Stage, Stages};
+use crate::domain::{RouteQuery, RouterError, Stage, Stages};
 
 /// A query as the encoder sees it, the same for all collections.
 #[derive(Clone, Debug)]
 pub struct EncodedQuery {
     /// The text that was read.
     pub text: String,
+    /// Whether it has words that the query does not have.
+    pub respelled: bool,
     /// Unit pooled vector, `[d]`.
     pub vector: Vec<f32>,
     /// Unit token states, `[nq, d]`.
@@ -37,7 +41,7 @@ impl EncodedQuery {
 }
 
 impl RouterEngine {
-    /// Encodes a query text.
+    /// Reads a query that is asked of the collections `names`: mends its spelling and encodes it.
     ///
     /// The rule for long texts: at most `limits.query_bytes` are read at all, and at most as many
     /// wordpieces as the encoder takes are encoded. What is longer is cut if `truncate` is set
@@ -45,14 +49,20 @@ impl RouterEngine {
     ///
     /// # Errors
     /// A text that is too long without `truncate`.
-    pub async fn encode_query(
+    pub(super) async fn read_query(
         &self,
-        text: &str,
-        truncate: bool,
+        query: &RouteQuery,
+        names: &[Arc<str>],
         stages: &Stages,
     ) -> Result<EncodedQuery, RouterError> {
         let _guard = stages.enter(Stage::Encode);
-        let (text, cut) = cut_text(text, self.limits().query_bytes, truncate)?;
+        let truncate = query.truncate;
+        let (text, cut) = cut_text(&query.text, self.limits().query_bytes, truncate)?;
+        let respelled = match query.as_written {
+            true => None,
+            false => self.respelled(text, names).await,
+        };
+        let text = respelled.as_deref().unwrap_or(text);
         let handle = &self.inner.encoder;
         let encoding = handle
             .encode_query(text)
@@ -73,6 +83,7 @@ impl RouterEngine {
             .map_err(|error| RouterError::internal("shaping the query's token states", error))?;
         Ok(EncodedQuery {
             text: text.to_owned(),
+            respelled: respelled.is_some(),
             vector: encoding.vector,
             tokens,
             token_ids: encoding.token_ids,

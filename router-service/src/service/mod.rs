@@ -12,6 +12,7 @@ mod models;
 mod prepare;
 mod score;
 mod slot;
+mod spelling;
 mod store_error;
 
 pub use admission::Permits;

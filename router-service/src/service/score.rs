@@ -113,16 +113,15 @@ pub(super) struct Request {
 }
 
 impl RouterEngine {
-    /// Encodes a query for all its collections.
+    /// Reads a query for all its collections.
     pub(super) async fn request(
         &self,
         model: Arc<LoadedModel>,
         query: &RouteQuery,
+        names: &[Arc<str>],
         stages: &Stages,
     ) -> Result<Request, RouterError> {
-        let encoded = self
-            .encode_query(&query.text, query.truncate, stages)
-            .await?;
+        let encoded = self.read_query(query, names, stages).await?;
         Ok(Request {
             model,
             query: Arc::new(encoded),

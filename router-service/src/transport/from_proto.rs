@@ -18,6 +18,7 @@ pub(super) fn attend_query(request: v1::AttendRequest, out: &mut Violations) -> 
         context_budget_tokens: request.context_budget_tokens,
         truncate: request.truncate,
         min_attn_weight: request.min_attn_weight,
+        as_written: request.as_written,
     }
 }
 
@@ -28,6 +29,7 @@ pub(super) fn route_query(request: v1::RouteRequest, out: &mut Violations) -> Ro
         collections: request.collections,
         filter: filter(request.filter),
         truncate: request.truncate,
+        as_written: request.as_written,
     }
 }
 

@@ -35,6 +35,7 @@ pub(super) fn attend_response(request_id: &str, attended: Attended) -> v1::Atten
         token_count: saturate(route.token_count),
         truncated: route.truncated,
         timings: timings(&route.timings),
+        searched_for: route.searched_for.clone().unwrap_or_default(),
     }
 }
 
@@ -48,6 +49,7 @@ pub(super) fn route_response(request_id: &str, route: &Routed) -> v1::RouteRespo
         token_count: saturate(route.token_count),
         truncated: route.truncated,
         timings: timings(&route.timings),
+        searched_for: route.searched_for.clone().unwrap_or_default(),
     }
 }
 

@@ -8,5 +8,6 @@ mod ingest;
 mod models;
 mod sandbox;
 mod serve;
+mod spelling;
 #[path = "../../../crates/encoder/tests/tiny/mod.rs"]
 mod tiny;

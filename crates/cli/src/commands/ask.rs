@@ -45,6 +45,7 @@ pub(crate) async fn run(addresses: &Addresses, args: Ask, json: bool) -> Result<
             ..Filter::default()
         }),
         truncate: args.truncate,
+        as_written: args.as_written,
         ..AttendRequest::default()
     };
     let reply = addresses
@@ -69,6 +70,13 @@ fn reply_text(args: &Ask, reply: &AttendResponse) -> String {
         out.push_str(&format!("{}  {value}\n", style(format!("{name:<6}")).dim()))
     };
     row("query", style(&args.query).bold().to_string());
+    if !reply.searched_for.is_empty() {
+        let note = style("(--as-written searches for the query as it is)").dim();
+        row(
+            "for",
+            format!("{} {note}", style(ui::plain(&reply.searched_for)).bold()),
+        );
+    }
     row("type", type_text(reply.query_type.as_ref()));
     if let Some(model) = &reply.model {
         let source = source_word(model.source);
@@ -274,6 +282,7 @@ fn reply_json(query: &str, reply: &AttendResponse) -> Value {
         .collect();
     json!({
         "query": query,
+        "searched_for": (!reply.searched_for.is_empty()).then_some(&reply.searched_for),
         "request_id": reply.request_id,
         "query_type": type_json(reply.query_type.as_ref()),
         "model": model_json(reply.model.as_ref()),

@@ -47,6 +47,7 @@ pub(crate) async fn run(args: Eval, json: bool) -> Result<ExitCode> {
             Corrupt::Dense => Corruption::Dense,
             Corrupt::Lexical => Corruption::Lexical,
         }),
+        as_written: args.as_written,
         encoder_dir: encoder_dir(args.encoder_dir).await?,
         device: args.device,
         precision: args.precision,

@@ -16,6 +16,7 @@ pub(crate) async fn run(args: EvalSet, json: bool) -> Result<ExitCode> {
         AttackKind::Buried => Attack::Buried,
         AttackKind::NearDuplicates => Attack::NearDuplicates,
         AttackKind::Stuffed => Attack::Stuffed,
+        AttackKind::Misspelt => Attack::Misspelt,
     };
     let out = args.out.clone();
     let work = move || build(&args.from, attack, &out, args.seed);
@@ -24,12 +25,15 @@ pub(crate) async fn run(args: EvalSet, json: bool) -> Result<ExitCode> {
         ui::json(&serde_json::to_value(&written)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = ui::table(&["passages", "changed", "added", "queries", "left out"]);
+    let mut table = ui::table(&[
+        "passages", "changed", "added", "queries", "changed", "left out",
+    ]);
     table.add_row([
         written.passages,
         written.changed,
         written.added,
         written.queries,
+        written.changed_queries,
         written.left_out,
     ]);
     ui::line(&format!(

@@ -148,9 +148,10 @@ impl<'a> Across<'a> {
             .collect();
         let seed = self.deploy.options.seed;
         order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+        let as_written = self.deploy.options.as_written;
         let mut done = 0;
         for chunk in order.chunks(CHUNK) {
-            let answers = ask_all(&self.engine, &members, chunk).await?;
+            let answers = ask_all(&self.engine, &members, chunk, as_written).await?;
             let judging = Arc::clone(&members);
             let judged = tokio::task::spawn_blocking(move || {
                 judge(&judging, &answers, &mut tally).map(|()| tally)
@@ -169,12 +170,13 @@ async fn ask_all(
     engine: &RouterEngine,
     members: &[Member],
     chunk: &[(usize, usize)],
+    as_written: bool,
 ) -> Result<Vec<Answer>, BoxError> {
     let width = std::thread::available_parallelism().map_or(2, usize::from) + 1;
     stream::iter(chunk)
         .map(|(own, at)| async move {
             let query = &members[*own].queries[*at];
-            let scored = engine.score(&ask(query, &[])).await?;
+            let scored = engine.score(&ask(query, &[], as_written)).await?;
             let weights = scored.iter().map(|(_, weight)| *weight).collect();
             let case = |(collection, (scored, _)): (usize, _)| {
                 let mut query = query.clone();

@@ -1,5 +1,5 @@
 //! Harder versions of a data set: passages that are longer, nearly right or made to please word
-//! counts, written in the same BEIR layout as the set they come from.
+//! counts, queries that are misspelt, written in the same BEIR layout as the set they come from.
 //!
 //! Queries and judgements are read here for one purpose only: to build a test set. Training never
 //! sees them, neither those of the original nor those of what is written; a set from here is
@@ -8,6 +8,7 @@
 mod buried;
 mod facts;
 mod fillers;
+mod misspelt;
 mod near;
 mod source;
 mod stuffed;
@@ -15,6 +16,7 @@ mod stuffed;
 mod tests;
 mod write;
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use rand::SeedableRng;
@@ -40,6 +42,8 @@ pub enum Attack {
     NearDuplicates,
     /// Beside the gold passages, new ones that repeat the words of a query and say nothing.
     Stuffed,
+    /// In every query, a slip of the fingers in one word.
+    Misspelt,
 }
 
 impl Attack {
@@ -50,6 +54,7 @@ impl Attack {
             Attack::Buried => "buried",
             Attack::NearDuplicates => "near-duplicates",
             Attack::Stuffed => "stuffed",
+            Attack::Misspelt => "misspelt",
         }
     }
 }
@@ -71,6 +76,8 @@ pub struct Written {
     pub added: usize,
     /// Judged queries of the new set.
     pub queries: usize,
+    /// Queries among them whose text was changed.
+    pub changed_queries: usize,
     /// Judged queries of the original that were not attacked and left out.
     pub left_out: usize,
 }
@@ -82,6 +89,8 @@ struct Attacked {
     corpus: Vec<Entry>,
     changed: usize,
     added: Vec<Entry>,
+    /// New texts of queries by their ids.
+    changed_queries: HashMap<String, String>,
     /// Ids of the queries to keep; none means that all files of queries stay as they are.
     queries: Option<Vec<String>>,
 }
@@ -98,6 +107,7 @@ pub fn build(from: &Path, attack: Attack, out: &Path, seed: u64) -> Result<Writt
         Attack::Buried => buried::attack(&source, seed),
         Attack::NearDuplicates => near::attack(&source, seed),
         Attack::Stuffed => stuffed::attack(&source, seed),
+        Attack::Misspelt => misspelt::attack(&source, seed),
     };
     // In an order that does not tell which query was attacked when.
     attacked.added.sort_by(|a, b| a.id.cmp(&b.id));
@@ -111,9 +121,10 @@ pub fn build(from: &Path, attack: Attack, out: &Path, seed: u64) -> Result<Writt
         changed: attacked.changed,
         added: attacked.added.len(),
         queries,
+        changed_queries: attacked.changed_queries.len(),
         left_out: judged - queries,
     };
-    if queries == 0 {
+    if queries == 0 || (attack == Attack::Misspelt && written.changed_queries == 0) {
         return Err(EvalError::Empty {
             path: from.to_path_buf(),
             reason: "no query could be attacked",

@@ -126,18 +126,23 @@ fn make(attack: Attack, seed: u64) -> Made {
     made
 }
 
-const ATTACKS: [Attack; 3] = [Attack::Buried, Attack::NearDuplicates, Attack::Stuffed];
+const ATTACKS: [Attack; 4] = [
+    Attack::Buried,
+    Attack::NearDuplicates,
+    Attack::Stuffed,
+    Attack::Misspelt,
+];
 
 #[test]
 fn the_seed_decides_everything() {
     for attack in ATTACKS {
         let one = make(attack, 7).files;
         assert_eq!(one, make(attack, 7).files, "{attack:?}");
-        assert_ne!(
-            one["corpus.jsonl"],
-            make(attack, 8).files["corpus.jsonl"],
-            "{attack:?}"
-        );
+        let file = match attack {
+            Attack::Misspelt => "queries.jsonl",
+            _ => "corpus.jsonl",
+        };
+        assert_ne!(one[file], make(attack, 8).files[file], "{attack:?}");
     }
 }
 
@@ -216,6 +221,51 @@ fn stuffed_passages_repeat_the_query_among_unrelated_sentences() {
     }
 }
 
+/// What two texts have apart between what they share at both ends.
+fn apart<'a>(a: &'a str, b: &'a str) -> (&'a str, &'a str) {
+    let same = |pair: &(u8, u8)| pair.0 == pair.1;
+    let front = a.bytes().zip(b.bytes()).take_while(same).count();
+    let (a, b) = (&a[front..], &b[front..]);
+    let back = a
+        .bytes()
+        .rev()
+        .zip(b.bytes().rev())
+        .take_while(same)
+        .count();
+    (&a[..a.len() - back], &b[..b.len() - back])
+}
+
+#[test]
+fn misspelt_queries_have_one_slip_and_everything_else_is_as_it_was() {
+    let mut slips = Vec::new();
+    for seed in 0..20 {
+        let made = make(Attack::Misspelt, seed);
+        assert_eq!(made.written.changed_queries, 6);
+        for file in ["corpus.jsonl", "qrels/test.tsv"] {
+            assert_eq!(made.files[file], made.original_files[file]);
+        }
+        assert!(
+            made.files["queries.jsonl"].contains("\"kept\":3"),
+            "metadata"
+        );
+        for (was, is) in made.original.queries.iter().zip(&made.set.queries) {
+            let (before, after) = apart(&was.text, &is.text);
+            slips.push((before.len(), after.len()));
+            let swapped = before.chars().rev().eq(after.chars());
+            assert!(
+                before.len().max(after.len()) <= 1 || swapped,
+                "{} {}",
+                was.text,
+                is.text
+            );
+        }
+    }
+    for kind in [(1, 0), (0, 1), (1, 1), (2, 2)] {
+        assert!(slips.contains(&kind), "{kind:?} among {slips:?}");
+    }
+    assert!(!slips.contains(&(0, 0)));
+}
+
 #[test]
 fn queries_that_were_not_attacked_are_left_out_and_the_others_copied_as_they_are() {
     let made = make(Attack::Stuffed, 0);
@@ -276,7 +326,7 @@ fn a_set_that_offers_nothing_to_change_is_an_error_and_writes_nothing() {
     )
     .unwrap();
     fs_err::write(from.join("qrels/test.tsv"), "1\ta\t1\n").unwrap();
-    for attack in [Attack::NearDuplicates, Attack::Stuffed] {
+    for attack in [Attack::NearDuplicates, Attack::Stuffed, Attack::Misspelt] {
         let out = dir.path().join("out");
         let error = build(&from, attack, &out, 0).unwrap_err().to_string();
         assert!(error.contains("no query could be attacked"), "{error}");

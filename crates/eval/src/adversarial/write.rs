@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::near::CHANGES;
 use super::source::Source;
@@ -55,9 +55,18 @@ pub(super) fn set(
         json!({ "_id": entry.id, "title": entry.title, "text": entry.text }).to_string()
     });
     lines(&out.join("corpus.jsonl"), corpus)?;
-    // Lines are copied as they are, with whatever metadata they hold.
-    let of_query = |line: &&str| serde_json::from_str(line).is_ok_and(|line: Id| keeps(&line.id));
-    lines(&out.join("queries.jsonl"), queries.lines().filter(of_query))?;
+    // Lines are copied as they are, with whatever metadata they hold, but for texts that were changed.
+    let of_query = |line: &str| {
+        let Id { id } = serde_json::from_str(line).ok()?;
+        keeps(&id).then(|| match attacked.changed_queries.get(&id) {
+            Some(text) => with_text(line, text),
+            None => line.to_owned(),
+        })
+    };
+    lines(
+        &out.join("queries.jsonl"),
+        queries.lines().filter_map(of_query),
+    )?;
     let header = |line: &str| {
         line.rsplit('\t')
             .next()
@@ -72,6 +81,17 @@ pub(super) fn set(
         judgements.map(|(_, line)| line),
     )?;
     lines(&out.join("README.md"), [readme(written)])
+}
+
+/// A line of queries with another text.
+fn with_text(line: &str, text: &str) -> String {
+    match serde_json::from_str(line) {
+        Ok(Value::Object(mut query)) => {
+            query.insert("text".to_owned(), text.into());
+            Value::Object(query).to_string()
+        }
+        _ => line.to_owned(),
+    }
 }
 
 fn lines(path: &Path, lines: impl IntoIterator<Item = impl AsRef<str>>) -> Result<(), EvalError> {
@@ -96,6 +116,7 @@ fn readme(written: &Written) -> String {
         changed,
         added,
         queries,
+        changed_queries,
         left_out,
         attack,
     } = written;
@@ -121,11 +142,17 @@ fn readme(written: &Written) -> String {
             "Each query has a new passage (`stuffed-…`) that holds all its content words {REPEATS} times, \
              between sentences that share no word with it and do not come from its gold passages. {scope}"
         ),
+        Attack::Misspelt => {
+            "In every query with a word of five plain letters or more, one such word has a slip: a letter left \
+             out, typed twice, taken for a neighbour on the keyboard or swapped with the next, never the first. \
+             Passages and judgements are those of the original."
+                .to_owned()
+        }
     };
     format!(
         "# {from}, made harder: {name}\n\n{what}\n\n\
          | | |\n|---|---|\n| made from | {from} |\n| seed | {seed} |\n| passages | {passages} |\n\
-         | changed | {changed} |\n| added | {added} |\n| judged queries | {queries} |\n\
+         | changed | {changed} |\n| added | {added} |\n| judged queries | {queries} |\n| misspelt queries | {changed_queries} |\n\
          | judged queries left out | {left_out} |\n| made by | `moerag eval-set` {version} |\n\n\
          For evaluation only: its queries and judgements served to build it and must not be trained on. \
          The licence of the original applies.",

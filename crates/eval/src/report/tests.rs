@@ -40,6 +40,7 @@ fn report() -> Report {
         prune_to: Some(128),
         across: None,
         corruption: None,
+        as_written: false,
         code_version: "0".into(),
     };
     report.finish(&[Method::Rrf, Method::Moe], &queries());

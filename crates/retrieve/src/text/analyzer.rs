@@ -104,6 +104,25 @@ impl Analyzer {
         words(text).collect()
     }
 
+    /// Whether a word, in lower case, is left out of the terms.
+    pub(crate) fn is_stop_word(&self, word: &str) -> bool {
+        self.stop_words.contains(word)
+    }
+
+    /// Letters that a misspelt `word` may lack: those of the language's stop words, and the Latin ones of a
+    /// word that has one.
+    pub(crate) fn letters_beside(&self, word: &str) -> impl Iterator<Item = char> + '_ {
+        let latin = word.chars().any(|c| c.is_ascii_alphabetic());
+        let stop_words = self.stop_words.iter().flat_map(|word| word.chars());
+        let own = stop_words.filter(move |c| c.is_alphabetic() && (latin || !c.is_ascii()));
+        own.chain(('a'..='z').filter(move |_| latin))
+    }
+
+    /// Whether `text` has `word`, given in lower case, in this very form.
+    pub fn has_word(&self, text: &str, word: &str) -> bool {
+        words(text).any(|(start, end)| folded(&text[start..end]) == word)
+    }
+
     /// Term id of one word, whether it is a stop word or not.
     pub fn term_id(&self, word: &str) -> u32 {
         self.id_of_folded(&folded(word))
@@ -129,7 +148,8 @@ fn folded(word: &str) -> String {
     word.nfkc().flat_map(char::to_lowercase).collect()
 }
 
-fn words(text: &str) -> impl Iterator<Item = (usize, usize)> + '_ {
+/// Byte ranges of the words of a text, whatever its language.
+pub(super) fn words(text: &str) -> impl Iterator<Item = (usize, usize)> + '_ {
     text.unicode_word_indices().flat_map(move |(at, word)| {
         let mut start = at;
         word.split(INNER_PUNCTUATION).filter_map(move |part| {

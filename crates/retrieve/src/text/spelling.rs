@@ -1,0 +1,308 @@
+//! Words of a query that nobody knows, and the words of the documents that are one slip away from them.
+//!
+//! A slip is one letter too many, too few, another, or two swapped (F. J. Damerau, "A technique for computer
+//! detection and correction of spelling errors", 1964: four of five misspellings). All strings one slip
+//! away are looked up among the terms of the documents, so no list of words has to be kept: these are
+//! some 50 look-ups a letter.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use super::analyzer::{Analyzer, words};
+use crate::stats::CorpusStats;
+
+/// Shortest word, in letters, that is looked at: of four letters nearly every string is a word.
+const SHORTEST: usize = 5;
+/// Longest one; bounds the look-ups.
+const LONGEST: usize = 24;
+/// Words of the shortest length have neighbours by chance ("infer", "inner"; "loess", "less"): only one that a
+/// passage of so many has is taken for what was meant.
+const COMMON: u64 = 50;
+
+/// What is known of one collection's words.
+#[derive(Clone, Copy, Debug)]
+pub struct Vocabulary<'a> {
+    /// Makes terms of words.
+    pub analyzer: &'a Analyzer,
+    /// Counts the passages of each term.
+    pub stats: &'a CorpusStats,
+}
+
+impl Vocabulary<'_> {
+    /// Passages with a word in any of its forms. Stop words are in all of them.
+    fn df(&self, word: &str) -> u64 {
+        match self.analyzer.is_stop_word(word) {
+            true => self.stats.n(),
+            false => u64::from(self.stats.df(self.analyzer.term_id(word))),
+        }
+    }
+}
+
+/// A word that may have been meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guess {
+    /// In lower case.
+    pub word: String,
+    /// Passages with one of its forms, over all vocabularies. The word itself may be in none.
+    pub df: u64,
+}
+
+/// Byte ranges of the words of a query whose spelling may be looked at: letters alone, and nothing that is
+/// written as it is for a reason (`"quoted"`, `HashMap`, an `IUPAC` among other words, `host.name`,
+/// `snake_case`, `/usr/share`, `user@host`).
+pub fn plain_words(text: &str) -> Vec<Range<usize>> {
+    let shouted = !text.chars().any(char::is_lowercase);
+    let quotes: Vec<usize> = text.match_indices(['"', '“', '”']).map(|q| q.0).collect();
+    let quoted = |at: usize| {
+        let before = quotes.partition_point(|quote| *quote < at);
+        before % 2 == 1 && before < quotes.len()
+    };
+    let plain = |range: &Range<usize>| {
+        let word = &text[range.clone()];
+        let length = word.chars().count();
+        (SHORTEST..=LONGEST).contains(&length)
+            && word.chars().all(char::is_alphabetic)
+            && (shouted || !word.chars().skip(1).any(char::is_uppercase))
+            && !joined(text[..range.start].chars().rev())
+            && !joined(text[range.end..].chars())
+            && !quoted(range.start)
+    };
+    words(text)
+        .map(|(from, to)| from..to)
+        .filter(plain)
+        .collect()
+}
+
+/// Whether what follows a word, read away from it, makes it a part of a name: a character that such names
+/// are joined with, and then no space.
+fn joined(mut beside: impl Iterator<Item = char>) -> bool {
+    let joint = |c: char| {
+        matches!(
+            c,
+            '.' | '_' | '/' | '\\' | '@' | ':' | '#' | '$' | '=' | '&'
+        )
+    };
+    beside.next().is_some_and(joint) && beside.next().is_some_and(|c| !c.is_whitespace())
+}
+
+/// The words one slip away from `word` that the documents know, the likeliest first: those that the encoder
+/// knows as words, then those of most passages. None for a word that the documents know themselves.
+///
+/// The first letter is taken to be right, as it nearly always is (J. J. Pollock and A. Zamora, "Automatic
+/// spelling correction in scientific and scholarly text", 1984).
+pub fn guesses(
+    word: &str,
+    vocabularies: &[Vocabulary<'_>],
+    is_common: impl Fn(&str) -> bool,
+) -> Vec<Guess> {
+    let word: String = word.chars().flat_map(char::to_lowercase).collect();
+    let df = |word: &str| -> u64 { vocabularies.iter().map(|known| known.df(word)).sum() };
+    // "doesnt": the analyzer has "doesn" of "doesn't".
+    let negation = |rest: &str| rest.ends_with('n') && df(rest) > 0;
+    if df(&word) > 0 || word.strip_suffix('t').is_some_and(negation) {
+        return Vec::new();
+    }
+    let least = match word.chars().count() {
+        ..=SHORTEST => {
+            vocabularies
+                .iter()
+                .map(|known| known.stats.n())
+                .sum::<u64>()
+                / COMMON
+        }
+        _ => 0,
+    };
+    let mut letters: BTreeSet<char> = word.chars().collect();
+    for known in vocabularies {
+        letters.extend(known.analyzer.letters_beside(&word));
+    }
+    let mut found: Vec<(bool, Guess)> = slips(&word, &letters)
+        .into_iter()
+        .filter_map(|word| {
+            let df = df(&word);
+            (df > 0 && df >= least).then(|| (is_common(&word), Guess { word, df }))
+        })
+        .collect();
+    // Of forms of one word the shortest: "born" and "borne" are one stem.
+    found.sort_by(|(a_common, a), (b_common, b)| {
+        let better = (b_common, b.df).cmp(&(a_common, a.df));
+        better.then_with(|| (a.word.len(), &a.word).cmp(&(b.word.len(), &b.word)))
+    });
+    found.into_iter().map(|(_, guess)| guess).collect()
+}
+
+/// All strings one slip away from `word` that begin with the same letter.
+fn slips(word: &str, letters: &BTreeSet<char>) -> BTreeSet<String> {
+    let word: Vec<char> = word.chars().collect();
+    let mut found = BTreeSet::new();
+    let mut add = |before: &[char], new: &[char], after: &[char]| {
+        found.insert(before.iter().chain(new).chain(after).collect());
+    };
+    for at in 1..=word.len() {
+        let (before, after) = word.split_at(at);
+        for letter in letters {
+            add(before, &[*letter], after);
+        }
+        let Some((first, rest)) = after.split_first() else {
+            continue;
+        };
+        add(before, &[], rest);
+        for letter in letters {
+            add(before, &[*letter], rest);
+        }
+        if let Some((second, rest)) = rest.split_first() {
+            add(before, &[*second, *first], rest);
+        }
+    }
+    found.remove(&word.iter().collect::<String>());
+    found
+}
+
+/// `text` with words replaced, in order: `(range, word in lower case)`. Capitals stay where they were.
+pub fn rewritten(text: &str, words: &[(Range<usize>, String)]) -> String {
+    let mut out = String::with_capacity(text.len() + words.len());
+    let mut done = 0;
+    for (range, word) in words {
+        out.push_str(&text[done..range.start]);
+        out.push_str(&like(&text[range.clone()], word));
+        done = range.end;
+    }
+    out.push_str(&text[done..]);
+    out
+}
+
+/// `word` with the capitals of `model`: none, the first, or all.
+fn like(model: &str, word: &str) -> String {
+    let mut capitals = model.chars().map(char::is_uppercase);
+    match (capitals.next(), capitals.next()) {
+        (Some(true), Some(true)) => word.to_uppercase(),
+        (Some(true), _) => {
+            let mut letters = word.chars();
+            let first = letters.next().into_iter().flat_map(char::to_uppercase);
+            first.collect::<String>() + letters.as_str()
+        }
+        _ => word.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lex::lex_block;
+    use crate::passage::PassageFeatures;
+    use crate::text::Language;
+
+    fn stats(analyzer: &Analyzer, texts: &[&str]) -> CorpusStats {
+        let mut stats = CorpusStats::default();
+        for text in texts {
+            let lex = lex_block(analyzer, "", text, &[]);
+            stats.add(&PassageFeatures {
+                lex,
+                ..PassageFeatures::default()
+            });
+        }
+        stats
+    }
+
+    fn best(language: Language, texts: &[&str], word: &str) -> Option<String> {
+        let analyzer = Analyzer::new(language);
+        let stats = stats(&analyzer, texts);
+        let vocabulary = Vocabulary {
+            analyzer: &analyzer,
+            stats: &stats,
+        };
+        let common = |word: &str| ["dictionary", "born", "less"].contains(&word);
+        let found = guesses(word, &[vocabulary], common);
+        found.into_iter().next().map(|guess| guess.word)
+    }
+
+    #[test]
+    fn each_kind_of_slip_is_found_in_any_form_of_a_word() {
+        let texts = ["The dictionaries of carrageenan", "He was born in Bristol"];
+        let en = |word| best(Language::English, &texts, word);
+        for slip in ["dictionaary", "dictionry", "dictionery", "dictoinary"] {
+            assert_eq!(en(slip).as_deref(), Some("dictionary"), "{slip}");
+        }
+        assert_eq!(en("Carageenan").as_deref(), Some("carrageenan"));
+        assert_eq!(en("bornj").as_deref(), Some("born"));
+        assert_eq!(en("dictionary"), None, "known in another form");
+        assert_eq!(en("fictionary"), None, "the first letter is right");
+        assert_eq!(en("dctionry"), None, "two slips");
+    }
+
+    #[test]
+    fn the_commoner_word_wins_and_the_encoder_s_before_it() {
+        let none = |texts: &[&str], word| best(Language::None, texts, word);
+        let texts = ["a cabin", "a cabin", "a cable"];
+        assert_eq!(none(&texts, "cabln").as_deref(), Some("cabin"));
+        let texts = ["a lasso", "a lasso", "more or less"];
+        assert_eq!(none(&texts, "lasss").as_deref(), Some("lasso"));
+        assert_eq!(none(&texts, "lesss").as_deref(), Some("less"));
+    }
+
+    #[test]
+    fn a_word_of_five_letters_is_not_taken_for_a_rare_one() {
+        let mut texts = vec!["inner ear"; 2];
+        texts.resize(150, "outer");
+        assert_eq!(best(Language::English, &texts, "infer"), None);
+        texts.push("inner");
+        assert_eq!(
+            best(Language::English, &texts, "infer").as_deref(),
+            Some("inner")
+        );
+        texts.push("a clarinet");
+        assert_eq!(
+            best(Language::English, &texts, "clarnet").as_deref(),
+            Some("clarinet")
+        );
+    }
+
+    #[test]
+    fn stop_words_and_negations_are_known() {
+        let en = |word| {
+            best(
+                Language::English,
+                &["why doesn't this do", "the thief"],
+                word,
+            )
+        };
+        assert_eq!(en("doesnt"), None);
+        assert_eq!(en("thier").as_deref(), Some("their"));
+    }
+
+    #[test]
+    fn other_alphabets_have_their_own_letters() {
+        let fr = best(Language::French, &["la façade de la maison"], "facade");
+        assert_eq!(fr.as_deref(), Some("façade"));
+        let ru = best(Language::Russian, &["река и дорога"], "дорогга");
+        assert_eq!(ru.as_deref(), Some("дорога"));
+    }
+
+    #[test]
+    fn names_and_quotations_are_left_alone() {
+        let plain = |text: &str| -> Vec<String> {
+            let found = plain_words(text);
+            found.into_iter().map(|r| text[r].to_owned()).collect()
+        };
+        assert_eq!(
+            plain("Does Reserach use air-powered pumps, valves/tubes?"),
+            ["Reserach", "powered", "pumps"]
+        );
+        assert_eq!(
+            plain(
+                "host.names snake_cased HashMap IUPAC2 IUPACS /usr/share user@hosts \"qouted words\" said"
+            ),
+            Vec::<String>::new()
+        );
+        assert_eq!(plain("ARTIFICAL GRAMMAR"), ["ARTIFICAL", "GRAMMAR"]);
+        assert_eq!(plain("5\" pipes are here. There"), ["pipes", "There"]);
+    }
+
+    #[test]
+    fn capitals_stay() {
+        let words = [(0..5, "their".to_owned()), (6..10, "words".to_owned())];
+        assert_eq!(rewritten("Thier wrds!", &words), "Their words!");
+        assert_eq!(rewritten("THIER WRDS!", &words), "THEIR WORDS!");
+        assert_eq!(rewritten("thier wrds!", &[]), "thier wrds!");
+    }
+}
