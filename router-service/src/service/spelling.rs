@@ -1,6 +1,6 @@
 //! What a query meant to write: misspelt words are found by what the encoder and the documents know.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use moerag_retrieve::{CorpusStats, Guess, Vocabulary, guesses, plain_words, rewritten};
@@ -13,9 +13,9 @@ const MOST_WORDS: usize = 256;
 /// Words of a query that the encoder does not know and that are looked up. Bounds the time.
 const MOST_UNKNOWN: usize = 8;
 /// Guesses for a word that are looked for in passages.
-const MOST_GUESSES: usize = 4;
-/// Passages of a term that a word is looked for in.
-const MOST_PASSAGES: usize = 8;
+const MOST_GUESSES: usize = 6;
+/// Passages that a guess is looked for in.
+const MOST_PASSAGES: usize = 16;
 
 /// A collection that the query is asked of.
 struct Searched {
@@ -92,19 +92,22 @@ impl RouterEngine {
         None
     }
 
-    /// Whether a word stands in one of the first passages of its term.
-    async fn is_written(&self, searched: &Searched, word: &str) -> Result<bool, StoreError> {
+    /// Whether a guess stands in one of the first passages of its terms.
+    async fn is_written(&self, searched: &Searched, guess: &str) -> Result<bool, StoreError> {
         let Searched { name, known, stats } = searched;
-        let term = known.analyzer.term_id(word);
-        if stats.df(term) == 0 {
+        let terms = known.analyzer.terms(guess).into_iter().map(|term| term.id);
+        let sparse: BTreeMap<u32, f32> = terms
+            .filter_map(|term| Some((term, stats.idf(term)?)))
+            .collect();
+        if sparse.is_empty() {
             return Ok(false);
         }
-        // The store has no list of one term alone. Any direction will do for the other list.
+        // The store has no list of terms alone. Any direction will do for the other list.
         let mut vector = vec![0.0; known.spec.dim as usize];
         vector[..1].fill(1.0);
         let query = CandidateQuery {
             vector,
-            sparse: vec![(term, 1.0)],
+            sparse: sparse.clone().into_iter().collect(),
             n: MOST_PASSAGES,
             filter: Filter::default(),
         };
@@ -113,12 +116,15 @@ impl RouterEngine {
             .candidates(name, &query)
             .await?
             .into_iter()
-            .filter(|candidate: &Candidate| candidate.lex.terms.contains(&term))
+            .filter(|candidate: &Candidate| {
+                let mut terms = candidate.lex.terms.iter();
+                terms.any(|term| sparse.contains_key(term))
+            })
             .map(|candidate| candidate.at)
             .collect();
         let passages = store.passages(name, &refs).await?;
-        let has_word = |text: &str| known.analyzer.has_word(text, word);
-        let mut written = passages.into_iter().flatten();
-        Ok(written.any(|passage| has_word(&passage.text) || has_word(&passage.title)))
+        let has = |text: &str| known.analyzer.has_phrase(text, guess);
+        let mut found = passages.into_iter().flatten();
+        Ok(found.any(|passage| has(&passage.text) || has(&passage.title)))
     }
 }

@@ -44,6 +44,10 @@ async fn a_misspelt_word_is_searched_for_as_the_documents_write_it() {
         (gel.token_count, gel.heads)
     );
 
+    // Two words that stand side by side; "milk" and "red" do not.
+    let two = sandbox.ask("which redalgae give redmilk?").await;
+    assert_eq!(two.searched_for, "which red algae give redmilk?");
+
     // Only the collections that are asked count.
     let mut elsewhere = question("what is carageenan?");
     elsewhere.collections = vec!["docs".into()];

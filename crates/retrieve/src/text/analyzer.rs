@@ -118,9 +118,14 @@ impl Analyzer {
         own.chain(('a'..='z').filter(move |_| latin))
     }
 
-    /// Whether `text` has `word`, given in lower case, in this very form.
-    pub fn has_word(&self, text: &str, word: &str) -> bool {
-        words(text).any(|(start, end)| folded(&text[start..end]) == word)
+    /// Whether `text` has the words of `phrase`, given in lower case, in this very form and order.
+    pub fn has_phrase(&self, text: &str, phrase: &str) -> bool {
+        let words_of = |text: &str| -> Vec<String> {
+            let words = words(text);
+            words.map(|(from, to)| folded(&text[from..to])).collect()
+        };
+        let phrase = words_of(phrase);
+        !phrase.is_empty() && words_of(text).windows(phrase.len()).any(|w| *w == phrase)
     }
 
     /// Term id of one word, whether it is a stop word or not.

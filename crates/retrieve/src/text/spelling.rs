@@ -1,10 +1,11 @@
 //! Words of a query that nobody knows, and the words of the documents that are one slip away from them.
 //!
 //! A slip is one letter too many, too few, another, or two swapped (F. J. Damerau, "A technique for computer
-//! detection and correction of spelling errors", 1964: four of five misspellings). All strings one slip
-//! away are looked up among the terms of the documents, so no list of words has to be kept: these are
-//! some 50 look-ups a letter.
+//! detection and correction of spelling errors", 1964: four of five misspellings), or a space left out. All
+//! strings one slip away are looked up among the terms of the documents, so no list of words has to be kept:
+//! these are some 50 look-ups a letter.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -38,12 +39,16 @@ impl Vocabulary<'_> {
     }
 }
 
-/// A word that may have been meant.
+/// Splits of a word in two that are worth looking for.
+const SPLITS: usize = 2;
+
+/// A word that may have been meant, or two with a space between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guess {
     /// In lower case.
     pub word: String,
-    /// Passages with one of its forms, over all vocabularies. The word itself may be in none.
+    /// Passages with one of its forms, over all vocabularies; of two words the lesser number. It may be in
+    /// none as it is.
     pub df: u64,
 }
 
@@ -85,8 +90,9 @@ fn joined(mut beside: impl Iterator<Item = char>) -> bool {
     beside.next().is_some_and(joint) && beside.next().is_some_and(|c| !c.is_whitespace())
 }
 
-/// The words one slip away from `word` that the documents know, the likeliest first: those that the encoder
-/// knows as words, then those of most passages. None for a word that the documents know themselves.
+/// What is one slip away from `word` and known to the documents, the likeliest first: two words (which have to
+/// stand side by side in a passage, and then are hardly ever there by chance), those that the encoder knows as
+/// words, those of most passages. None for a word that the documents know themselves.
 ///
 /// The first letter is taken to be right, as it nearly always is (J. J. Pollock and A. Zamora, "Automatic
 /// spelling correction in scientific and scholarly text", 1984).
@@ -123,12 +129,40 @@ pub fn guesses(
             (df > 0 && df >= least).then(|| (is_common(&word), Guess { word, df }))
         })
         .collect();
-    // Of forms of one word the shortest: "born" and "borne" are one stem.
-    found.sort_by(|(a_common, a), (b_common, b)| {
-        let better = (b_common, b.df).cmp(&(a_common, a.df));
-        better.then_with(|| (a.word.len(), &a.word).cmp(&(b.word.len(), &b.word)))
+    // Of forms of one word, which have one count, that of the same letters and then the shortest:
+    // "distributino" is "distribution" and not "distributing", "bornd" is "born" and not "borne".
+    let letters = sorted(&word);
+    found.sort_by_cached_key(|(common, guess)| {
+        let Guess { word, df } = guess;
+        let swapped = sorted(word) == letters;
+        (Reverse((*common, *df, swapped)), word.len(), word.clone())
     });
-    found.into_iter().map(|(_, guess)| guess).collect()
+    let mut splits = splits(&word, df);
+    splits.extend(found.into_iter().map(|(_, guess)| guess));
+    splits
+}
+
+/// The words that a space makes of `word`, those first whose rarer one is the commonest.
+fn splits(word: &str, df: impl Fn(&str) -> u64) -> Vec<Guess> {
+    let parts = word.char_indices().skip(2).filter_map(|(at, _)| {
+        let (left, right) = word.split_at(at);
+        let df = df(left).min(df(right));
+        let long = right.chars().nth(1).is_some();
+        (long && df > 0).then(|| Guess {
+            word: format!("{left} {right}"),
+            df,
+        })
+    });
+    let mut parts: Vec<Guess> = parts.collect();
+    parts.sort_by_key(|guess| Reverse(guess.df));
+    parts.truncate(SPLITS);
+    parts
+}
+
+fn sorted(word: &str) -> Vec<char> {
+    let mut letters: Vec<char> = word.chars().collect();
+    letters.sort_unstable();
+    letters
 }
 
 /// All strings one slip away from `word` that begin with the same letter.
@@ -224,7 +258,8 @@ mod tests {
             assert_eq!(en(slip).as_deref(), Some("dictionary"), "{slip}");
         }
         assert_eq!(en("Carageenan").as_deref(), Some("carrageenan"));
-        assert_eq!(en("bornj").as_deref(), Some("born"));
+        assert_eq!(en("bornd").as_deref(), Some("born"));
+        assert_eq!(en("dictionaires").as_deref(), Some("dictionaries"));
         assert_eq!(en("dictionary"), None, "known in another form");
         assert_eq!(en("fictionary"), None, "the first letter is right");
         assert_eq!(en("dctionry"), None, "two slips");
@@ -254,6 +289,19 @@ mod tests {
         assert_eq!(
             best(Language::English, &texts, "clarnet").as_deref(),
             Some("clarinet")
+        );
+    }
+
+    #[test]
+    fn a_space_may_be_missing() {
+        let en = |word| best(Language::English, &["the text editor was started"], word);
+        assert_eq!(en("texteditor").as_deref(), Some("text editor"));
+        assert_eq!(en("wasstarted").as_deref(), Some("was started"));
+        assert_eq!(en("textwindow"), None);
+        assert_eq!(
+            en("editorx"),
+            Some("editor".to_owned()),
+            "a letter is no word"
         );
     }
 
