@@ -10,7 +10,7 @@ use super::reply::StageTiming;
 pub enum Stage {
     /// Waiting for a permit.
     Admit,
-    /// Tokenising and encoding the query.
+    /// Mending, tokenising and encoding the query.
     Encode,
     /// Searching both lists.
     Candidates,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use futures::future::join_all;
 use moerag_retrieve::{CorpusStats, Guess, Vocabulary, guesses, plain_words, rewritten};
 use moerag_store::{Candidate, CandidateQuery, Filter, PassageRef, StoreError};
 
@@ -10,11 +11,13 @@ use super::engine::{KnownCollection, RouterEngine};
 
 /// Longest query, in words, whose spelling is looked at. Who sends a page means every word of it, or none.
 const MOST_WORDS: usize = 256;
-/// Words of a query that the encoder does not know and that are looked up. Bounds the time.
+/// Words of a query that nobody knows and that guesses are made for. Bounds the time.
 const MOST_UNKNOWN: usize = 8;
 /// Guesses for a word that are looked for in passages.
 const MOST_GUESSES: usize = 6;
-/// Passages that a guess is looked for in.
+/// Collections that a guess is looked for in, of those that may have it.
+const MOST_COLLECTIONS: usize = 4;
+/// Passages of each that a guess is looked for in.
 const MOST_PASSAGES: usize = 16;
 
 /// A collection that the query is asked of.
@@ -22,6 +25,28 @@ struct Searched {
     name: Arc<str>,
     known: Arc<KnownCollection>,
     stats: Arc<CorpusStats>,
+}
+
+impl Searched {
+    /// Whether all terms of a guess are known; two stop words have none.
+    fn may_have(&self, guess: &str) -> bool {
+        let terms = self.known.analyzer.terms(guess);
+        !terms.is_empty() && terms.iter().all(|term| self.stats.df(term.id) > 0)
+    }
+}
+
+fn by_language(collections: &[Searched]) -> Vec<Vocabulary<'_>> {
+    let mut found: BTreeMap<&str, Vocabulary<'_>> = BTreeMap::new();
+    for Searched { known, stats, .. } in collections {
+        let one = found
+            .entry(known.spec.language.code())
+            .or_insert_with(|| Vocabulary {
+                analyzer: &known.analyzer,
+                stats: Vec::new(),
+            });
+        one.stats.push(stats);
+    }
+    found.into_values().collect()
 }
 
 impl RouterEngine {
@@ -33,31 +58,25 @@ impl RouterEngine {
         if words.len() > MOST_WORDS {
             return None;
         }
-        let unknown: Vec<_> = words
-            .into_iter()
-            .filter(|range| !tokenizer.is_word(&text[range.clone()].to_lowercase()))
-            .take(MOST_UNKNOWN)
-            .collect();
+        let mut unknown = words;
+        unknown.retain(|range| !tokenizer.is_word(&text[range.clone()].to_lowercase()));
         if unknown.is_empty() {
             return None;
         }
-        let mut collections = Vec::with_capacity(names.len());
-        for name in names {
-            // What is wrong with a collection is said where it is searched.
-            if let (Ok(known), Ok(stats)) = (
-                self.inner.known(name).await,
-                self.inner.store.stats(name).await,
-            ) {
-                let name = Arc::clone(name);
-                collections.push(Searched { name, known, stats });
-            }
-        }
+        let collections = join_all(names.iter().map(|name| self.searched(name))).await;
+        let collections: Vec<Searched> = collections.into_iter().flatten().collect();
+        let vocabularies = by_language(&collections);
+        unknown.retain(|range| {
+            let word = &text[range.clone()];
+            !vocabularies.iter().any(|known| known.knows(word))
+        });
         let mut mended: HashMap<&str, Option<String>> = HashMap::new();
         let mut changes = Vec::new();
-        for range in unknown {
+        for range in unknown.into_iter().take(MOST_UNKNOWN) {
             let word = &text[range.clone()];
             if !mended.contains_key(word) {
-                mended.insert(word, self.meant(word, &collections).await);
+                let meant = self.meant(word, &collections, &vocabularies).await;
+                mended.insert(word, meant);
             }
             if let Some(Some(meant)) = mended.get(word) {
                 changes.push((range, meant.clone()));
@@ -66,23 +85,33 @@ impl RouterEngine {
         (!changes.is_empty()).then(|| rewritten(text, &changes))
     }
 
+    /// A collection; `None` for one that cannot be searched, which is said where it is.
+    async fn searched(&self, name: &Arc<str>) -> Option<Searched> {
+        Some(Searched {
+            name: Arc::clone(name),
+            known: self.inner.known(name).await.ok()?,
+            stats: self.inner.store.stats(name).await.ok()?,
+        })
+    }
+
     /// The word that was meant by one that may be misspelt: one that the encoder knows, or one that stands
     /// in a passage in this very form. A stem alone proves nothing: "rulee" has that of "rule".
-    async fn meant(&self, word: &str, collections: &[Searched]) -> Option<String> {
+    async fn meant(
+        &self,
+        word: &str,
+        collections: &[Searched],
+        vocabularies: &[Vocabulary<'_>],
+    ) -> Option<String> {
         let tokenizer = self.encoder().tokenizer();
-        let vocabularies: Vec<Vocabulary<'_>> = collections
-            .iter()
-            .map(|searched| Vocabulary {
-                analyzer: &searched.known.analyzer,
-                stats: &searched.stats,
-            })
-            .collect();
-        let found = guesses(word, &vocabularies, |word| tokenizer.is_word(word));
+        let found = guesses(word, vocabularies, |word| tokenizer.is_word(word));
         for Guess { word, .. } in found.into_iter().take(MOST_GUESSES) {
             if tokenizer.is_word(&word) {
                 return Some(word);
             }
-            for searched in collections {
+            let may_have_it = collections
+                .iter()
+                .filter(|searched| searched.may_have(&word));
+            for searched in may_have_it.take(MOST_COLLECTIONS) {
                 // Should the store fail, the search will say so.
                 if let Ok(true) = self.is_written(searched, &word).await {
                     return Some(word);
@@ -99,9 +128,6 @@ impl RouterEngine {
         let sparse: BTreeMap<u32, f32> = terms
             .filter_map(|term| Some((term, stats.idf(term)?)))
             .collect();
-        if sparse.is_empty() {
-            return Ok(false);
-        }
         // The store has no list of terms alone. Any direction will do for the other list.
         let mut vector = vec![0.0; known.spec.dim as usize];
         vector[..1].fill(1.0);

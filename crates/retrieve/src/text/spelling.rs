@@ -20,22 +20,33 @@ const LONGEST: usize = 24;
 /// passage of so many has is taken for what was meant.
 const COMMON: u64 = 50;
 
-/// What is known of one collection's words.
-#[derive(Clone, Copy, Debug)]
+/// What collections of one language know of words.
+#[derive(Clone, Debug)]
 pub struct Vocabulary<'a> {
     /// Makes terms of words.
     pub analyzer: &'a Analyzer,
-    /// Counts the passages of each term.
-    pub stats: &'a CorpusStats,
+    /// Count the passages of each term.
+    pub stats: Vec<&'a CorpusStats>,
 }
 
 impl Vocabulary<'_> {
+    /// Whether a word is in a passage in any of its forms.
+    pub fn knows(&self, word: &str) -> bool {
+        self.df(&word.to_lowercase()) > 0
+    }
+
+    fn passages(&self) -> u64 {
+        self.stats.iter().map(|stats| stats.n()).sum()
+    }
+
     /// Passages with a word in any of its forms. Stop words are in all of them.
     fn df(&self, word: &str) -> u64 {
-        match self.analyzer.is_stop_word(word) {
-            true => self.stats.n(),
-            false => u64::from(self.stats.df(self.analyzer.term_id(word))),
+        if self.analyzer.is_stop_word(word) {
+            return self.passages();
         }
+        let term = self.analyzer.term_id(word);
+        let df = self.stats.iter().map(|stats| u64::from(stats.df(term)));
+        df.sum()
     }
 }
 
@@ -109,13 +120,7 @@ pub fn guesses(
         return Vec::new();
     }
     let least = match word.chars().count() {
-        ..=SHORTEST => {
-            vocabularies
-                .iter()
-                .map(|known| known.stats.n())
-                .sum::<u64>()
-                / COMMON
-        }
+        ..=SHORTEST => vocabularies.iter().map(Vocabulary::passages).sum::<u64>() / COMMON,
         _ => 0,
     };
     let mut letters: BTreeSet<char> = word.chars().collect();
@@ -243,7 +248,7 @@ mod tests {
         let stats = stats(&analyzer, texts);
         let vocabulary = Vocabulary {
             analyzer: &analyzer,
-            stats: &stats,
+            stats: vec![&stats],
         };
         let common = |word: &str| ["dictionary", "born", "less"].contains(&word);
         let found = guesses(word, &[vocabulary], common);
