@@ -6,7 +6,7 @@
 //! these are some 50 look-ups a letter.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::analyzer::{Analyzer, words};
@@ -127,12 +127,16 @@ pub fn guesses(
     for known in vocabularies {
         letters.extend(known.analyzer.letters_beside(&word));
     }
-    let mut found: Vec<(bool, Guess)> = slips(&word, &letters)
+    let mut known = BTreeMap::new();
+    each_slip(&word, &letters, |slip| {
+        let df = df(slip);
+        if df > 0 && df >= least {
+            known.insert(slip.to_owned(), df);
+        }
+    });
+    let mut found: Vec<(bool, Guess)> = known
         .into_iter()
-        .filter_map(|word| {
-            let df = df(&word);
-            (df > 0 && df >= least).then(|| (is_common(&word), Guess { word, df }))
-        })
+        .map(|(word, df)| (is_common(&word), Guess { word, df }))
         .collect();
     // Of forms of one word, which have one count, that of the same letters and then the shortest:
     // "distributino" is "distribution" and not "distributing", "bornd" is "born" and not "borne".
@@ -170,12 +174,15 @@ fn sorted(word: &str) -> Vec<char> {
     letters
 }
 
-/// All strings one slip away from `word` that begin with the same letter.
-fn slips(word: &str, letters: &BTreeSet<char>) -> BTreeSet<String> {
+/// Visits all strings one slip away from `word` that begin with the same letter, some of them twice, and
+/// `word` itself.
+fn each_slip(word: &str, letters: &BTreeSet<char>, mut visit: impl FnMut(&str)) {
     let word: Vec<char> = word.chars().collect();
-    let mut found = BTreeSet::new();
+    let mut slip = String::new();
     let mut add = |before: &[char], new: &[char], after: &[char]| {
-        found.insert(before.iter().chain(new).chain(after).collect());
+        slip.clear();
+        slip.extend(before.iter().chain(new).chain(after));
+        visit(&slip);
     };
     for at in 1..=word.len() {
         let (before, after) = word.split_at(at);
@@ -193,8 +200,6 @@ fn slips(word: &str, letters: &BTreeSet<char>) -> BTreeSet<String> {
             add(before, &[*second, *first], rest);
         }
     }
-    found.remove(&word.iter().collect::<String>());
-    found
 }
 
 /// `text` with words replaced, in order: `(range, word in lower case)`. Capitals stay where they were.
