@@ -1,6 +1,6 @@
 //! Trainings that differ from the product's in one thing, to show what that thing is worth.
 
-use moerag_model::{HEADS, HeadLayout};
+use moerag_model::{HEADS, HeadLayout, NUM_HEADS};
 use trainer_worker::TrainConfig;
 use trainer_worker::synth::Level;
 use trainer_worker::train::Variant;
@@ -31,6 +31,7 @@ impl Ablation {
         let heads = HEADS.iter().enumerate().map(|(at, head)| {
             let variant = Variant {
                 layout: HeadLayout::without(at),
+                without_linear: at == NUM_HEADS - 1,
                 ..Variant::default()
             };
             Ablation::new(format!("without_head_{head}"), variant)

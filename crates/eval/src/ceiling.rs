@@ -41,7 +41,13 @@ pub(crate) fn ceilings(
         })
         .collect::<Result<_, _>>()?;
     let config = SingleHeadConfig::default();
-    let head = SingleHead::fit(&examples, &config, seed, DeviceKind::Flex, &|| false)?;
+    let head = SingleHead::fit(
+        &examples.iter().collect::<Vec<_>>(),
+        &config,
+        seed,
+        DeviceKind::Flex,
+        &|| false,
+    )?;
     let linear: Vec<Metrics> = cases
         .iter()
         .map(|case| {

@@ -213,6 +213,7 @@ fn rank(
                 let mut gate = attention.head_weights.clone();
                 gate.iter_mut()
                     .skip(FIRST_STAGE_HEADS)
+                    .take(1)
                     .for_each(|g| *g = 0.0);
                 gate
             });

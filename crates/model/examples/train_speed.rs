@@ -65,7 +65,14 @@ fn main() {
 
     let start = Instant::now();
     let config = SingleHeadConfig::anchored();
-    SingleHead::fit(&examples, &config, 0, kind, &|| false).unwrap();
+    SingleHead::fit(
+        &examples.iter().collect::<Vec<_>>(),
+        &config,
+        0,
+        kind,
+        &|| false,
+    )
+    .unwrap();
     println!(
         "anchored single head, {} epochs on {kind}: {:.2?}",
         config.epochs,

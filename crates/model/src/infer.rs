@@ -88,6 +88,8 @@ pub struct CollectionModel {
     alpha: f32,
     heads: usize,
     feedback_head: Option<usize>,
+    /// What the linear head takes of the weights of the first stage; 0 without one.
+    linear_share: f32,
 }
 
 impl CollectionModel {
@@ -108,6 +110,7 @@ impl CollectionModel {
             alpha: weights.alpha(),
             heads: weights.heads(),
             feedback_head: weights.feedback_head(),
+            linear_share: weights.linear().map_or(0.0, |(_, share)| share),
         })
     }
 
@@ -198,11 +201,17 @@ impl CollectionModel {
             return Ok(gate
                 .chunks(self.heads)
                 .zip(posteriors)
-                .map(|(gate, (levels, types))| without_candidates(gate, levels, types))
+                .map(|(gate, (levels, types))| {
+                    let gate = self.head_weights(gate, routing == Routing::Soft);
+                    without_candidates(gate, levels, types)
+                })
                 .collect());
         }
         let (z, mask) = self.pad(inputs, rows.next_multiple_of(self.row_step))?;
-        let output = self.mixture.forward_gated(z, mask, gate);
+        let output = match routing {
+            Routing::Soft => self.mixture.forward_gated(z, mask, gate),
+            _ => self.mixture.forward_sparse(z, mask, gate),
+        };
         self.read(output, inputs, posteriors)
     }
 
@@ -217,6 +226,23 @@ impl CollectionModel {
             keep_first(&mut attention, head, self.alpha);
         }
         attention
+    }
+
+    /// The weights of all heads, after the linear one has taken its share where it takes part.
+    fn head_weights(&self, gate: &[f32], soft: bool) -> Vec<f32> {
+        let mut weights = gate.to_vec();
+        if !(soft && self.linear_share > 0.0) {
+            return weights;
+        }
+        let mut taken = 0.0;
+        for (head, weight) in weights.iter_mut().enumerate() {
+            if Some(head) != self.feedback_head {
+                taken += self.linear_share * *weight;
+                *weight -= self.linear_share * *weight;
+            }
+        }
+        weights.push(taken);
+        weights
     }
 
     fn types_of(&self, query_vector: &[f32]) -> Result<Vec<f32>, ModelError> {
@@ -312,15 +338,18 @@ impl CollectionModel {
             .register(attn)
             .register(output.log_mixture)
             .register(output.gate)
-            .register(output.head_log_attn.swap_dims(1, 2))
-            .try_execute()
-            .map_err(ModelError::compute)?;
+            .register(output.head_log_attn.swap_dims(1, 2));
+        let read = match output.linear_log_attn {
+            None => read,
+            Some(linear) => read.register(linear),
+        };
+        let read = read.try_execute().map_err(ModelError::compute)?;
         let read: Result<Vec<Vec<f32>>, _> = read
             .into_iter()
             .map(|data| data.try_into_vec_as::<f32>())
             .collect();
         let read = read.map_err(ModelError::compute)?;
-        let [attn, log_mixture, gate, head_log_attn] = &read[..] else {
+        let [attn, log_mixture, gate, head_log_attn, linear @ ..] = &read[..] else {
             return Err(ModelError::compute(
                 "the device returned another number of tensors",
             ));
@@ -329,20 +358,23 @@ impl CollectionModel {
         for (query, (input, (levels, types))) in inputs.iter().zip(posteriors).enumerate() {
             let n = input.z.nrows();
             let gate = &gate[query * self.heads..][..self.heads];
+            let gate = self.head_weights(gate, !linear.is_empty());
             if n == 0 {
                 results.push(without_candidates(gate, levels, types));
                 continue;
             }
             let heads = &head_log_attn[query * self.heads * rows..][..self.heads * rows];
+            let linear = linear.iter().map(|linear| &linear[query * rows..][..rows]);
             let mut attention = Attention {
                 attn_weight: attn[query * rows..][..n].to_vec(),
                 mixture: log_mixture[query * rows..][..n]
                     .iter()
                     .map(|log| log.exp())
                     .collect(),
-                head_weights: gate.to_vec(),
+                head_weights: gate,
                 head_attn: heads
                     .chunks(rows)
+                    .chain(linear)
                     .map(|head| head[..n].iter().map(|log| log.exp()).collect())
                     .collect(),
                 levels,
@@ -375,12 +407,12 @@ fn host<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, ModelError> {
 }
 
 /// The gate's decision stands even when there is nothing to attend to.
-fn without_candidates(gate: &[f32], levels: Vec<f32>, types: Vec<f32>) -> Attention {
+fn without_candidates(gate: Vec<f32>, levels: Vec<f32>, types: Vec<f32>) -> Attention {
     Attention {
         attn_weight: Vec::new(),
         mixture: Vec::new(),
-        head_weights: gate.to_vec(),
         head_attn: vec![Vec::new(); gate.len()],
+        head_weights: gate,
         levels,
         types,
     }

@@ -208,7 +208,6 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use crate::prior::NUM_HEADS;
 
     #[test]
     fn every_layout_has_its_number_of_heads_and_the_same_views() {
@@ -234,9 +233,9 @@ mod tests {
             assert_eq!(feedback_head(&layout.mask()), Some(groups));
         }
         assert!(HeadLayout::of_first_stage_heads(3).is_none());
-        for head in 0..NUM_HEADS {
+        for head in 0..HEAD_VIEWS.len() {
             let layout = HeadLayout::without(head);
-            assert_eq!(layout.len(), NUM_HEADS - 1);
+            assert_eq!(layout.len(), HEAD_VIEWS.len() - 1);
             let feedback = feedback_head(&layout.mask());
             assert_eq!(feedback.is_none(), head == FIRST_STAGE_HEADS);
         }

@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, Param};
 use burn::tensor::activation::{log_softmax, softmax};
-use burn::tensor::{Bool, Device, Tensor};
+use burn::tensor::{Bool, Device, Tensor, TensorData};
 
 use crate::error::ModelError;
 use crate::gate::Gate;
 use crate::head::{AttentionHeads, tensor};
+use crate::prior::HEAD_COLUMNS;
 use crate::weights::{CollectionWeights, WeightTensor, names};
 
 /// Stands for minus infinity where a candidate is masked out; finite, so that 0 times it is 0.
@@ -31,6 +32,36 @@ pub struct Mixture {
     log_alpha: Param<Tensor<1>>,
     /// `alpha`, `[1, 1]`, where nothing is trained any more.
     fixed: Option<Tensor<2>>,
+    linear: Option<LinearPart>,
+}
+
+/// The linear head: constants, fitted apart from the rest.
+#[derive(Module, Debug)]
+struct LinearPart {
+    /// `[14, 1]`; the feedback view counts nothing.
+    weight: Tensor<2>,
+    /// `[heads, 1]`: what it takes of each head's weight.
+    takes: Tensor<2>,
+}
+
+impl LinearPart {
+    fn from_weights(weights: &CollectionWeights, device: &Device) -> Option<Self> {
+        let (views, share) = weights.linear()?;
+        let mut weight = views.to_vec();
+        weight.resize(HEAD_COLUMNS, 0.0);
+        let mut takes = vec![share; weights.heads()];
+        if let Some(feedback) = weights.feedback_head() {
+            takes[feedback] = 0.0;
+        }
+        let column = |data: Vec<f32>| {
+            let rows = data.len();
+            Tensor::from_data(TensorData::new(data, [rows, 1]), device)
+        };
+        Some(Self {
+            weight: column(weight),
+            takes: column(takes),
+        })
+    }
 }
 
 /// What a forward pass gives. Masked candidates have scores of about -1e9 and attention 0.
@@ -44,6 +75,9 @@ pub struct MixtureOutput {
     pub gate: Tensor<2>,
     /// Log of each head's attention, `[batch, n, heads]`.
     pub head_log_attn: Tensor<3>,
+    /// Log of the linear head's attention, `[batch, n]`, where it takes part. `gate` is from before it takes
+    /// its share.
+    pub linear_log_attn: Option<Tensor<2>>,
 }
 
 impl MixtureOutput {
@@ -61,6 +95,7 @@ impl Mixture {
             gate: Gate::from_weights(weights, device),
             log_alpha: Param::from_tensor(tensor(weights, names::LOG_ALPHA, device)),
             fixed: None,
+            linear: LinearPart::from_weights(weights, device),
         }
     }
 
@@ -72,7 +107,18 @@ impl Mixture {
             heads: self.heads.fixed(),
             gate: self.gate.fixed(),
             log_alpha: self.log_alpha,
+            linear: self.linear,
         }
+    }
+
+    /// The same without the linear head: for sparse routing, which chooses among the others.
+    pub(crate) fn forward_sparse(
+        &self,
+        z: Tensor<3>,
+        mask: Option<Tensor<2, Bool>>,
+        gate: Tensor<2>,
+    ) -> MixtureOutput {
+        self.mix(z, mask, gate, None)
     }
 
     fn alpha(&self) -> Tensor<2> {
@@ -119,13 +165,34 @@ impl Mixture {
         self.forward_gated(z, mask, gate)
     }
 
-    /// The same with given head weights `gate` `[batch, heads]`: sparse routing, ablations.
+    /// The same with given head weights `gate` `[batch, heads]`.
     pub fn forward_gated(
         &self,
         z: Tensor<3>,
         mask: Option<Tensor<2, Bool>>,
         gate: Tensor<2>,
     ) -> MixtureOutput {
+        self.mix(z, mask, gate, self.linear.as_ref())
+    }
+
+    fn mix(
+        &self,
+        z: Tensor<3>,
+        mask: Option<Tensor<2, Bool>>,
+        gate: Tensor<2>,
+        linear: Option<&LinearPart>,
+    ) -> MixtureOutput {
+        let linear = linear.map(|linear| {
+            let [batch, n, views] = z.dims();
+            let logits = z.clone().reshape([batch * n, views]);
+            let logits = logits.matmul(linear.weight.clone()).reshape([batch, n]);
+            let logits = match &mask {
+                None => logits,
+                Some(mask) => logits.mask_fill(mask.clone().bool_not(), MASKED),
+            };
+            let taken = gate.clone() * linear.takes.clone().transpose();
+            (log_softmax(logits, 1), taken)
+        });
         let head_logits = self.heads.forward(z);
         let [batch, n, heads] = head_logits.dims();
         let masked = match &mask {
@@ -140,12 +207,18 @@ impl Mixture {
             }
         };
         let head_log_attn = log_softmax(masked, 1);
-        let log_gate = gate
-            .clone()
-            .add_scalar(GATE_FLOOR)
-            .log()
-            .unsqueeze_dim::<3>(1);
-        let log_mixture = log_sum_exp(head_log_attn.clone() + log_gate);
+        let log = |weights: Tensor<2>| {
+            let log = weights.add_scalar(GATE_FLOOR).log();
+            log.unsqueeze_dim::<3>(1)
+        };
+        let log_mixture = match &linear {
+            None => log_sum_exp(head_log_attn.clone() + log(gate.clone())),
+            Some((attn, taken)) => {
+                let own = head_log_attn.clone() + log(gate.clone() - taken.clone());
+                let other = attn.clone().unsqueeze_dim::<3>(2) + log(taken.clone().sum_dim(1));
+                log_sum_exp(Tensor::cat(vec![own, other], 2))
+            }
+        };
         let scores = log_mixture.clone() * self.alpha();
         let scores = match mask {
             None => scores,
@@ -156,6 +229,7 @@ impl Mixture {
             scores,
             gate,
             head_log_attn,
+            linear_log_attn: linear.map(|(attn, _)| attn),
         }
     }
 }

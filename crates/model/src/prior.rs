@@ -13,15 +13,20 @@ pub const HEAD_COLUMNS: usize = NUM_VIEWS + 1;
 /// Name of the last column.
 pub(crate) const FEEDBACK: &str = "feedback";
 
-/// Number of attention heads.
-pub const NUM_HEADS: usize = 9;
+/// Number of attention heads that a mixture may have.
+pub const NUM_HEADS: usize = 10;
+
+/// Heads that every mixture has and that a [`crate::HeadLayout`] starts with.
+const LAYOUT_HEADS: usize = NUM_HEADS - 1;
 
 /// Heads of the first stage; sparse routing chooses among these.
-pub const FIRST_STAGE_HEADS: usize = NUM_HEADS - 1;
+pub const FIRST_STAGE_HEADS: usize = LAYOUT_HEADS - 1;
 
-/// The heads by matching pattern, in the order of every per-head array. Feedback is the last.
+/// The heads by matching pattern, in the order of every per-head array: the first stage, feedback, and the
+/// linear head, which only mixtures have whose anchor has let go ([`crate::SingleHead`]).
 pub const HEADS: [&str; NUM_HEADS] = [
     "dense", "context", "sentence", "token", "phrase", "window", "lexical", "exact", FEEDBACK,
+    "linear",
 ];
 
 /// The query types that shape synthetic queries and that the type classifier predicts.
@@ -61,10 +66,10 @@ pub const START_ALPHA: f32 = 6.0;
 /// The prior gate `g0`, before it is divided by its sum. Feedback's is per unit of its mass, which
 /// depends on the query ([`crate::Feedback`]); more than the recipe's 1, because the other heads are
 /// sharper than the recipe's.
-pub const PRIOR_GATE: [f32; NUM_HEADS] = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.1, 1.5];
+pub const PRIOR_GATE: [f32; LAYOUT_HEADS] = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.1, 1.5];
 
 /// The views of each head with their start weights; the weights of a head sum to 1.
-pub const HEAD_VIEWS: [&[(&str, f32)]; NUM_HEADS] = [
+pub const HEAD_VIEWS: [&[(&str, f32)]; LAYOUT_HEADS] = [
     &[("dense", 0.9), ("dcen", 0.05), ("prf", 0.05)],
     &[("sctx", 1.0)],
     &[("smax", 1.0)],

@@ -1,7 +1,10 @@
-//! The single-head baselines: one linear head over all views (DESIGN.md section 6, "Evaluation").
+//! One linear head over all views: a baseline of the evaluation (DESIGN.md section 6), and the tenth head of
+//! mixtures whose anchor has let go.
 //!
-//! `single_head` starts at the fixed weights P8 times .7 and has no prior term;
-//! `single_head_anchored` adds the cross-entropy to the start's own attention.
+//! It starts at the fixed weights P8 times .7. `single_head` has no prior term; `single_head_anchored` adds
+//! the cross-entropy to the start's own attention. Unlike the other heads it reads all views at once, with
+//! weights of either sign: where the prior is wrong about a corpus that finds what they cannot
+//! (docs/research.md, "The linear head").
 
 use burn::module::{Module, Param};
 use burn::optim::{AdamWConfig, GradientsParams};
@@ -103,7 +106,7 @@ impl SingleHead {
     ///
     /// A device that is not there or fails, a loss that is not finite, `batch_size` 0.
     pub fn fit(
-        examples: &[Example],
+        examples: &[&Example],
         config: &SingleHeadConfig,
         seed: u64,
         kind: DeviceKind,
@@ -129,7 +132,7 @@ impl SingleHead {
                 if stop() {
                     break 'training;
                 }
-                let rows: Vec<&Example> = rows.iter().map(|row| &examples[*row]).collect();
+                let rows: Vec<&Example> = rows.iter().map(|row| examples[*row]).collect();
                 let batch = TrainBatch::new(&rows, &features, None, &device)?;
                 let logits = head.forward(&batch);
                 let mut loss = cross_entropy(logits.clone(), batch.target.clone());

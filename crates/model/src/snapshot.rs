@@ -131,7 +131,7 @@ impl ModelSnapshot {
     ) -> Result<Self, ModelError> {
         let file = SafeTensors::deserialize(bytes)
             .map_err(|error| ModelError::Malformed(error.to_string()))?;
-        if file.len() > (MAX_COLLECTIONS + 1) * (names::ALL.len() + 3) {
+        if file.len() > (MAX_COLLECTIONS + 1) * (names::ALL.len() + names::OPTIONAL.len() + 3) {
             return Err(ModelError::Malformed(format!(
                 "it holds {} tensors",
                 file.len()

@@ -16,7 +16,8 @@ use crate::classifier::LinearClassifier;
 use crate::error::ModelError;
 use crate::features::{GateFeatures, Standardiser};
 use crate::layout::{HeadLayout, feedback_head};
-use crate::prior::{HEAD_COLUMNS, LEVELS, QUERY_TYPES, START_ALPHA};
+use crate::prior::{HEAD_COLUMNS, LEVELS, NUM_VIEWS, QUERY_TYPES, START_ALPHA};
+use crate::single::SingleHead;
 
 /// Length of the gate's input `x`: the gate inputs and the level posterior.
 pub const GATE_FEATURES: usize = GATE_INPUTS + LEVELS.len();
@@ -55,7 +56,16 @@ pub mod names {
     /// Weight of the query-type classifier, `[8, d_model]`; `[8, 0]` when it is untrained.
     pub const TYPE_WEIGHT: &str = "type.weight";
 
-    /// All of them, sorted.
+    /// Weights of the linear head, `[13]`; only with [`LINEAR_SHARE`].
+    pub const LINEAR_WEIGHT: &str = "linear.weight";
+    /// What the linear head takes of the weights of the first stage, `[1]`, above 0, at most 1; only with
+    /// [`LINEAR_WEIGHT`].
+    pub const LINEAR_SHARE: &str = "linear.share";
+
+    /// Those that only mixtures with a linear head have.
+    pub const OPTIONAL: [&str; 2] = [LINEAR_SHARE, LINEAR_WEIGHT];
+
+    /// Those that every mixture has, sorted.
     pub const ALL: [&str; 14] = [
         GATE_BIAS,
         GATE_LOG_BIAS,
@@ -94,7 +104,8 @@ impl WeightTensor {
 }
 
 /// Heads, gate, standardiser and classifiers of one collection. Always valid: the names are
-/// [`names::ALL`], shapes fit, every value is finite and within its range.
+/// [`names::ALL`] and all or none of [`names::OPTIONAL`], shapes fit, every value is finite and within its
+/// range.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CollectionWeights {
     tensors: BTreeMap<String, WeightTensor>,
@@ -221,10 +232,10 @@ impl CollectionWeights {
     /// A missing or unknown name, a wrong shape, a value that is not finite, or one that would
     /// make the outputs useless (see [`ModelError::OutOfRange`]).
     pub fn from_tensors(tensors: BTreeMap<String, WeightTensor>) -> Result<Self, ModelError> {
-        if let Some(unknown) = tensors
-            .keys()
-            .find(|name| !names::ALL.contains(&name.as_str()))
-        {
+        if let Some(unknown) = tensors.keys().find(|name| {
+            let name = name.as_str();
+            !names::ALL.contains(&name) && !names::OPTIONAL.contains(&name)
+        }) {
             return Err(ModelError::UnknownTensor(unknown.clone()));
         }
         Self::like(&Self::prior(), tensors)
@@ -241,6 +252,23 @@ impl CollectionWeights {
                 .ok_or_else(|| ModelError::MissingTensor(name.clone()))?;
             check_shape(name, tensor, start)?;
             check_values(name, tensor)?;
+        }
+        let optional = names::OPTIONAL.map(|name| (name, tensors.get(name)));
+        if optional.iter().any(|(_, tensor)| tensor.is_some()) {
+            for (name, tensor) in optional {
+                let tensor = tensor.ok_or_else(|| ModelError::MissingTensor(name.to_owned()))?;
+                let length = if name == names::LINEAR_WEIGHT {
+                    NUM_VIEWS
+                } else {
+                    1
+                };
+                check_shape(
+                    name,
+                    tensor,
+                    &WeightTensor::new([length], vec![0.0; length]),
+                )?;
+                check_values(name, tensor)?;
+            }
         }
         let weights = Self { tensors };
         weights.check_head_mask()?;
@@ -309,7 +337,7 @@ impl CollectionWeights {
             .expect("every constructor puts all of names::ALL in")
     }
 
-    /// Number of heads.
+    /// Number of heads, the linear one left out.
     pub fn heads(&self) -> usize {
         self.data(names::GATE_PRIOR).len()
     }
@@ -327,6 +355,30 @@ impl CollectionWeights {
             self.tensor_mut(names::LOG_ALPHA).data = vec![alpha.ln()];
         }
         self
+    }
+
+    /// The same mixture with a linear head beside its own, which takes a share of the weights of the first
+    /// stage.
+    ///
+    /// # Errors
+    ///
+    /// What [`CollectionWeights::from_tensors`] refuses: a share that is not above 0 and at most 1, weights
+    /// that are not finite.
+    pub fn with_linear(self, head: &SingleHead, share: f32) -> Result<Self, ModelError> {
+        let mut tensors = self.tensors.clone();
+        let mut put = |name: &str, data: Vec<f32>| {
+            tensors.insert(name.to_owned(), WeightTensor::new([data.len()], data));
+        };
+        put(names::LINEAR_WEIGHT, head.weights.clone());
+        put(names::LINEAR_SHARE, vec![share]);
+        Self::like(&self, tensors)
+    }
+
+    /// Weights and share of the linear head, where there is one.
+    pub fn linear(&self) -> Option<(&[f32], f32)> {
+        let weights = self.tensors.get(names::LINEAR_WEIGHT)?;
+        let share = self.tensors.get(names::LINEAR_SHARE)?.data.first()?;
+        Some((&weights.data, *share))
     }
 
     /// Sharpness of the mixture, `alpha` in `S = alpha ln A`.
@@ -403,6 +455,7 @@ fn check_values(name: &str, tensor: &WeightTensor) -> Result<(), ModelError> {
         names::HEAD_RAW => (|v| v.abs() <= 50.0, "-50 to 50"),
         names::HEAD_MASK => (|v| v == 0.0 || v == 1.0, "0 or 1"),
         names::GATE_PRIOR => (|v| v > 0.0 && v <= 1.0, "above 0, at most 1"),
+        names::LINEAR_SHARE => (|v| v > 0.0 && v <= 1.0, "above 0, at most 1"),
         names::STANDARD_SD => (|v| v > 0.0, "above 0"),
         _ => (|v| v.abs() <= 1e6, "-1e6 to 1e6"),
     };

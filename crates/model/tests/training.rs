@@ -223,7 +223,14 @@ fn single_heads_learn_and_the_anchor_holds_them_back() {
         ..SingleHeadConfig::default()
     };
     let fit = |config: &SingleHeadConfig| {
-        SingleHead::fit(&examples, config, 1, DeviceKind::Flex, &|| false).unwrap()
+        SingleHead::fit(
+            &examples.iter().collect::<Vec<_>>(),
+            config,
+            1,
+            DeviceKind::Flex,
+            &|| false,
+        )
+        .unwrap()
     };
     let start = SingleHead::start();
     let distance = |head: &SingleHead| -> f32 {
@@ -254,7 +261,14 @@ fn single_heads_learn_and_the_anchor_holds_them_back() {
     );
     assert!(distance(&anchored) < 0.7 * distance(&free));
     assert_eq!(fit(&config), free, "same seed, same bits");
-    let stopped = SingleHead::fit(&examples, &config, 1, DeviceKind::Flex, &|| true).unwrap();
+    let stopped = SingleHead::fit(
+        &examples.iter().collect::<Vec<_>>(),
+        &config,
+        1,
+        DeviceKind::Flex,
+        &|| true,
+    )
+    .unwrap();
     assert_eq!(stopped, start);
 }
 

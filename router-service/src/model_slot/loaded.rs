@@ -231,7 +231,7 @@ fn logits(
         .get(names::HEAD_LOG_TEMPERATURE)
         .ok_or_else(|| ModelError::MissingTensor(names::HEAD_LOG_TEMPERATURE.to_owned()))?;
     let rows = model.view_weights()?;
-    Ok(rows
+    let mut logits: LogitWeights = rows
         .iter()
         .zip(&temperatures.data)
         .map(|(row, log_temperature)| {
@@ -241,5 +241,12 @@ fn logits(
             }
             out
         })
-        .collect())
+        .collect();
+    let linear = weights.linear().map(|(weights, _)| {
+        let mut out = [0.0; NUM_VIEWS];
+        out.iter_mut().zip(weights).for_each(|(slot, w)| *slot = *w);
+        out
+    });
+    logits.extend(linear);
+    Ok(logits)
 }

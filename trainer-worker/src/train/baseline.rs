@@ -18,7 +18,7 @@ pub fn single_head(data: &TrainingData, anchored: bool, seed: u64) -> Result<Vec
     } else {
         SingleHeadConfig::default()
     };
-    let rows: Vec<Example> = data.training().map(|query| query.example.clone()).collect();
+    let rows: Vec<&Example> = data.training().map(|query| &query.example).collect();
     fit(&rows, &config, seed)
 }
 
@@ -31,17 +31,17 @@ pub fn typed_heads(data: &TrainingData, seed: u64) -> Result<Vec<Vec<f32>>, Trai
     let config = SingleHeadConfig::default();
     (0..QUERY_TYPES.len())
         .map(|query_type| {
-            let rows: Vec<Example> = data
+            let rows: Vec<&Example> = data
                 .training()
                 .filter(|query| query.query.query_type == query_type)
-                .map(|query| query.example.clone())
+                .map(|query| &query.example)
                 .collect();
             fit(&rows, &config, seed)
         })
         .collect()
 }
 
-fn fit(rows: &[Example], config: &SingleHeadConfig, seed: u64) -> Result<Vec<f32>, TrainError> {
+fn fit(rows: &[&Example], config: &SingleHeadConfig, seed: u64) -> Result<Vec<f32>, TrainError> {
     let head = SingleHead::fit(rows, config, seed, DeviceKind::Flex, &|| false)?;
     Ok(head.weights)
 }

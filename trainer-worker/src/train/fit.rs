@@ -2,7 +2,8 @@
 
 use moerag_model::{
     CollectionModel, CollectionWeights, DeviceKind, Dropout, Example, GateFeatures, HeadLayout,
-    LinearClassifier, LossConfig, MixtureTrainer, ModelError, QUERY_TYPES, epoch_order,
+    LinearClassifier, LossConfig, MixtureTrainer, ModelError, QUERY_TYPES, SingleHead,
+    SingleHeadConfig, epoch_order,
 };
 use ndarray::Array2;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +14,9 @@ use super::data::{TrainingData, TrainingQuery};
 use crate::error::TrainError;
 use crate::progress::{Progress, Stage, StageClock};
 use crate::synth::Level;
+
+/// What the linear head takes of the weights of the first stage where the prior is not trusted at all.
+const LINEAR_SHARE: f32 = 0.3;
 
 /// Weights and how the loss went.
 pub(crate) struct Fitted {
@@ -34,6 +38,8 @@ pub struct Variant {
     pub layout: HeadLayout,
     /// A level whose queries are not trained on.
     pub without_level: Option<Level>,
+    /// Whether there is no linear head, however far the anchor lets go.
+    pub without_linear: bool,
 }
 
 /// Trains on the queries that are not held out.
@@ -105,13 +111,37 @@ pub(crate) fn fit(
             first_loss = last_loss;
         }
     }
+    let mut weights = trainer.weights()?;
+    let share = LINEAR_SHARE * (1.0 - adaptive(trust.share));
+    if share > 0.0 && !variant.without_linear {
+        weights = weights.with_linear(&fit_linear(&examples, &trust, config, cancel)?, share)?;
+    }
     Ok(Fitted {
-        weights: trainer.weights()?,
+        weights,
         fallback: CollectionWeights::fallback(&HeadLayout::default(), &features, types.as_ref()),
         trust,
         first_loss,
         last_loss,
     })
+}
+
+/// The linear head, held to the prior as far as that is trusted. On the default device: thirteen numbers gain
+/// nothing from another one.
+fn fit_linear(
+    examples: &[&Example],
+    trust: &Trust,
+    config: &TrainConfig,
+    cancel: &CancellationToken,
+) -> Result<SingleHead, TrainError> {
+    let anchored = SingleHeadConfig::anchored();
+    let single = SingleHeadConfig {
+        anchor: trust.share * anchored.anchor,
+        ..anchored
+    };
+    let stop = || cancel.is_cancelled();
+    let head = SingleHead::fit(examples, &single, config.seed, DeviceKind::Flex, &stop)?;
+    stop_if(cancel)?;
+    Ok(head)
 }
 
 /// The examples with the anchor of other heads; `None` for the product's, which they have.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use moerag_model::{
-    CollectionModel, CollectionWeights, DeviceKind, Example, HEAD_COLUMNS, NUM_HEADS, NUM_VIEWS,
+    CollectionModel, CollectionWeights, DeviceKind, Example, HEAD_COLUMNS, HEAD_VIEWS, NUM_VIEWS,
     WeightTensor, names,
 };
 use ndarray::Array2;
@@ -42,12 +42,12 @@ pub(crate) fn trained_weights() -> CollectionWeights {
     };
     let raw = table(
         sine(0.3, 1.0, 0, 8 * NUM_VIEWS),
-        NUM_HEADS,
+        HEAD_VIEWS.len(),
         NUM_VIEWS,
         HEAD_COLUMNS,
     );
     shift(&mut tensors, names::HEAD_RAW, &raw);
-    let per_head = |values: Vec<f64>| table(values, 1, 8, NUM_HEADS);
+    let per_head = |values: Vec<f64>| table(values, 1, 8, HEAD_VIEWS.len());
     let temperature = per_head(sine(0.2, 1.0, 1, 8));
     shift(&mut tensors, names::HEAD_LOG_TEMPERATURE, &temperature);
     shift(&mut tensors, names::LOG_ALPHA, &[0.1]);
@@ -58,7 +58,7 @@ pub(crate) fn trained_weights() -> CollectionWeights {
         names::GATE_BIAS,
         &per_head(sine(0.05, 1.0, 3, 8)),
     );
-    let weight = table(sine(0.2, 0.37, 0, 62 * 8), 62, 8, NUM_HEADS);
+    let weight = table(sine(0.2, 0.37, 0, 62 * 8), 62, 8, HEAD_VIEWS.len());
     shift(&mut tensors, names::GATE_WEIGHT, &weight);
     shift(&mut tensors, names::STANDARD_MEAN, &sine(0.5, 1.0, 0, 62));
     shift(&mut tensors, names::STANDARD_SD, &sine(0.5, 1.0, 1, 62));
