@@ -39,7 +39,8 @@ pub struct Attention {
     pub attn_weight: Vec<f32>,
     /// `A`, `[n]`, sums to 1.
     pub mixture: Vec<f32>,
-    /// `g`, `[heads]`, sums to 1.
+    /// `g`, `[heads]`, sums to 1; in the order of [`crate::HEADS`], without the linear head where it takes no
+    /// part.
     pub head_weights: Vec<f32>,
     /// Each head's own attention, `[heads][n]`, each sums to 1.
     pub head_attn: Vec<Vec<f32>>,

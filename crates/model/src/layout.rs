@@ -48,7 +48,7 @@ pub struct HeadLayout {
 }
 
 impl Default for HeadLayout {
-    /// The nine heads of [`crate::HEADS`].
+    /// The heads of [`crate::HEADS`] but for the linear one.
     fn default() -> Self {
         let heads = HEAD_VIEWS.iter().zip(PRIOR_GATE);
         Self {

@@ -3,11 +3,11 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use moerag_model::CollectionWeights;
-use moerag_retrieve::Language;
+use moerag_model::{CollectionModel, CollectionWeights, DeviceKind, Example};
+use moerag_retrieve::{Language, View};
 use tokio_util::sync::CancellationToken;
 use trainer_worker::corpus::TrainingCorpus;
-use trainer_worker::train::{Variant, fit_variant, live_loss};
+use trainer_worker::train::{TrainingData, Variant, fit_variant, live_loss};
 use trainer_worker::{
     NoProgress, ProgressEvent, QueryEncoder, Stage, TrainConfig, TrainError, TrainOutcome,
     TrainStatus, single_head, train_collection,
@@ -92,6 +92,58 @@ fn the_fallback_knows_the_collection_and_ranks_as_the_prior() {
             .unwrap()
     };
     assert!((loss(fallback) - loss(&bare)).abs() < 1e-5);
+}
+
+#[test]
+fn where_the_prior_does_not_hold_a_linear_head_takes_part() {
+    let config = TrainConfig {
+        synthetic_queries: 600,
+        ..quick()
+    };
+    let mut data = train(&config).data;
+    let linear = |data: &TrainingData, config: &TrainConfig, variant: &Variant| {
+        let weights = fit_variant(data, config, variant).unwrap();
+        let linear = weights.linear();
+        linear.map(|(views, share)| (views.to_vec(), share))
+    };
+    // What pooled vectors make of the gold beside the other candidates; token states find it.
+    let prior = CollectionModel::load(&CollectionWeights::prior(), DeviceKind::Flex).unwrap();
+    let mut pooled_vectors_say = |gold_z: f32| {
+        for row in &mut data.queries {
+            let (mut z, gold) = (row.example.z().clone(), row.gold());
+            let pooled = [View::Dense, View::Sctx, View::Smax].map(|view| (view, gold_z));
+            let tokens = [View::Maxsim, View::Ph3, View::Wms].map(|view| (view, 1.0));
+            for (view, gold_z) in pooled.into_iter().chain(tokens) {
+                z.column_mut(view as usize).fill(0.0);
+                z[[gold, view as usize]] = gold_z;
+            }
+            let inputs = row.example.gate_inputs().to_vec();
+            row.example = Example::new(z, vec![gold], inputs, None, &prior).unwrap();
+        }
+        data.clone()
+    };
+    let product = Variant::default();
+    let sound = pooled_vectors_say(1.0);
+    assert_eq!(linear(&sound, &config, &product), None, "the prior holds");
+
+    let data = pooled_vectors_say(-1.0);
+    let (views, share) = linear(&data, &config, &product).unwrap();
+    assert!((share - 0.3).abs() < 1e-6, "{share}");
+    // Without an anchor it learns that these views are wrong.
+    assert!(views[View::Dense as usize] < 0.0, "{views:?}");
+    assert!(views[View::Maxsim as usize] > 0.0, "{views:?}");
+    assert_eq!(linear(&data, &config, &product).unwrap(), (views, share));
+
+    let without = Variant {
+        without_linear: true,
+        ..Variant::default()
+    };
+    assert_eq!(linear(&data, &config, &without), None);
+    let fixed = TrainConfig {
+        adaptive_anchor: false,
+        ..config.clone()
+    };
+    assert_eq!(linear(&data, &fixed, &product), None);
 }
 
 #[test]
