@@ -83,9 +83,7 @@ impl Case {
             .filter(|(i, _)| query.gold.contains(&scored.candidates[**i].at.document_id))
             .map(|(_, cov)| *cov)
             .reduce(f32::max);
-        // A part of the query is what truncation left.
-        let text = &scored.query.text;
-        let searched_for = (!query.text.starts_with(text)).then(|| text.clone());
+        let searched_for = scored.respelled.then(|| scored.query.text.clone());
         Case {
             overlap,
             searched_for,

@@ -60,7 +60,7 @@ impl RouterEngine {
         let (text, cut) = cut_text(&query.text, self.limits().query_bytes, truncate)?;
         let respelled = match query.as_written {
             true => None,
-            false => self.respelled(text, names).await,
+            false => self.respelled(text, names, &query.filter).await,
         };
         let text = respelled.as_deref().unwrap_or(text);
         let handle = &self.inner.encoder;

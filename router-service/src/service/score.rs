@@ -33,6 +33,8 @@ pub struct Scored {
     pub source: Source,
     /// The query, with this collection's terms.
     pub query: Arc<QueryFeatures>,
+    /// Whether misspelt words of it have been replaced.
+    pub respelled: bool,
     /// The collection's statistics.
     pub stats: Arc<CorpusStats>,
     /// Their digest.
@@ -210,6 +212,7 @@ impl RouterEngine {
             collection,
             model: Arc::clone(&request.model),
             query,
+            respelled: request.query.respelled,
             stats,
             stats_digest,
             candidates: Arc::unwrap_or_clone(candidates),

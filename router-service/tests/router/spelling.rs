@@ -54,7 +54,16 @@ async fn a_misspelt_word_is_searched_for_as_the_documents_write_it() {
     let elsewhere = sandbox.router.attend(elsewhere).await.unwrap();
     assert_eq!(elsewhere.into_inner().searched_for, "");
 
-    // "recentful" has the stem of a word in the documents, but nobody writes it.
+    // Nor are words told that only other documents have than a filter lets through.
+    let mut filtered = question("what is carageenan?");
+    filtered.filter = Some(v1::Filter {
+        document_ids: vec!["salt.txt".into(), "bread.txt".into()],
+        ..Default::default()
+    });
+    let filtered = sandbox.router.attend(filtered).await.unwrap().into_inner();
+    assert_eq!(filtered.searched_for, "");
+
+    // "resentful" has the stem of a word in the documents, but nobody writes it.
     assert_eq!(sandbox.ask("why so resentful?").await.searched_for, "");
 
     // Who means it has it so: also right after a reply that was kept.
@@ -92,8 +101,9 @@ async fn routes_and_batches_spell_alike() {
     as_written.as_written = true;
     let as_written = sandbox.router.route(as_written).await.unwrap().into_inner();
     assert_eq!(as_written.searched_for, "");
+    let other = "how does yeastt make gas?";
     let batch = v1::BatchAttendRequest {
-        requests: vec![question(text)],
+        requests: vec![question(text), question(other)],
     };
     let batch = sandbox
         .router
@@ -103,5 +113,6 @@ async fn routes_and_batches_spell_alike() {
         .into_inner();
     assert_eq!(batch.responses[0].searched_for, single.searched_for);
     assert_eq!(batch.responses[0].passages, single.passages);
+    assert_eq!(batch.responses[1].searched_for, "how does yeast make gas?");
     sandbox.stop().await;
 }

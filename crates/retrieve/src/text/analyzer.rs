@@ -1,6 +1,6 @@
 //! Words, stop words and stems.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use rust_stemmers::Stemmer;
 use unicode_normalization::UnicodeNormalization;
@@ -109,23 +109,35 @@ impl Analyzer {
         self.stop_words.contains(word)
     }
 
-    /// Letters that a misspelt `word` may lack: those of the language's stop words, and the Latin ones of a
-    /// word that has one.
-    pub(crate) fn letters_beside(&self, word: &str) -> impl Iterator<Item = char> + '_ {
-        let latin = word.chars().any(|c| c.is_ascii_alphabetic());
+    /// Letters that a misspelt `word` may lack: those of the language's stop words, if it is written in them,
+    /// and the Latin ones of a word that has one.
+    pub(crate) fn letters_beside(&self, word: &str) -> BTreeSet<char> {
         let stop_words = self.stop_words.iter().flat_map(|word| word.chars());
-        let own = stop_words.filter(move |c| c.is_alphabetic() && (latin || !c.is_ascii()));
-        own.chain(('a'..='z').filter(move |_| latin))
+        let mut letters: BTreeSet<char> = stop_words.filter(|c| c.is_alphabetic()).collect();
+        if !word.chars().any(|c| letters.contains(&c)) {
+            letters.clear();
+        }
+        if word.chars().any(|c| c.is_ascii_alphabetic()) {
+            letters.extend('a'..='z');
+        }
+        letters
     }
 
     /// Whether `text` has the words of `phrase`, given in lower case, in this very form and order.
     pub fn has_phrase(&self, text: &str, phrase: &str) -> bool {
-        let words_of = |text: &str| -> Vec<String> {
-            let words = words(text);
-            words.map(|(from, to)| folded(&text[from..to])).collect()
-        };
-        let phrase = words_of(phrase);
-        !phrase.is_empty() && words_of(text).windows(phrase.len()).any(|w| *w == phrase)
+        fn folded_words(text: &str) -> impl Iterator<Item = String> + '_ {
+            words(text).map(|(from, to)| folded(&text[from..to]))
+        }
+        let phrase: VecDeque<String> = folded_words(phrase).collect();
+        let mut latest = VecDeque::with_capacity(phrase.len() + 1);
+        !phrase.is_empty()
+            && folded_words(text).any(|word| {
+                latest.push_back(word);
+                if latest.len() > phrase.len() {
+                    latest.pop_front();
+                }
+                latest == phrase
+            })
     }
 
     /// Term id of one word, whether it is a stop word or not.

@@ -50,6 +50,12 @@ impl Vocabulary<'_> {
     }
 }
 
+/// What names are joined with.
+const JOINTS: [char; 10] = ['.', '_', '/', '\\', '@', ':', '#', '$', '=', '&'];
+
+/// What quotations begin and end with.
+const QUOTES: [char; 7] = ['"', '“', '”', '„', '«', '»', '＂'];
+
 /// Splits of a word in two that are worth looking for.
 const SPLITS: usize = 2;
 
@@ -67,8 +73,8 @@ pub struct Guess {
 /// written as it is for a reason (`"quoted"`, `HashMap`, an `IUPAC` among other words, `host.name`,
 /// `snake_case`, `/usr/share`, `user@host`).
 pub fn plain_words(text: &str) -> Vec<Range<usize>> {
-    let shouted = !text.chars().any(char::is_lowercase);
-    let quotes: Vec<usize> = text.match_indices(['"', '“', '”']).map(|q| q.0).collect();
+    let shouted = !text.chars().any(char::is_lowercase) && words(text).nth(1).is_some();
+    let quotes: Vec<usize> = text.match_indices(QUOTES).map(|q| q.0).collect();
     let quoted = |at: usize| {
         let before = quotes.partition_point(|quote| *quote < at);
         before % 2 == 1 && before < quotes.len()
@@ -79,8 +85,8 @@ pub fn plain_words(text: &str) -> Vec<Range<usize>> {
         (SHORTEST..=LONGEST).contains(&length)
             && word.chars().all(char::is_alphabetic)
             && (shouted || !word.chars().skip(1).any(char::is_uppercase))
-            && !joined(text[..range.start].chars().rev())
-            && !joined(text[range.end..].chars())
+            && !text[..range.start].ends_with(JOINTS)
+            && !joined(&text[range.end..])
             && !quoted(range.start)
     };
     words(text)
@@ -89,16 +95,11 @@ pub fn plain_words(text: &str) -> Vec<Range<usize>> {
         .collect()
 }
 
-/// Whether what follows a word, read away from it, makes it a part of a name: a character that such names
-/// are joined with, and then no space.
-fn joined(mut beside: impl Iterator<Item = char>) -> bool {
-    let joint = |c: char| {
-        matches!(
-            c,
-            '.' | '_' | '/' | '\\' | '@' | ':' | '#' | '$' | '=' | '&'
-        )
-    };
-    beside.next().is_some_and(joint) && beside.next().is_some_and(|c| !c.is_whitespace())
+/// Whether what follows a word makes it a part of a name: a character that names are joined with, and then no
+/// space. Before a word the character is enough: `$variable`.
+fn joined(after: &str) -> bool {
+    let rest = after.strip_prefix(JOINTS);
+    rest.is_some_and(|rest| rest.starts_with(|c: char| !c.is_whitespace()))
 }
 
 /// What is one slip away from `word` and known to the documents, the likeliest first: two words (which have to
@@ -334,6 +335,13 @@ mod tests {
         assert_eq!(fr.as_deref(), Some("façade"));
         let ru = best(Language::Russian, &["река и дорога"], "дорогга");
         assert_eq!(ru.as_deref(), Some("дорога"));
+        let letters = |language, word| Analyzer::new(language).letters_beside(word);
+        assert_eq!(
+            letters(Language::Russian, "road"),
+            ('a'..='z').collect(),
+            "another alphabet's are not tried"
+        );
+        assert!(letters(Language::French, "дорога").is_empty());
     }
 
     #[test]
@@ -352,7 +360,13 @@ mod tests {
             ),
             Vec::<String>::new()
         );
+        assert_eq!(
+            plain("$variabel #topcs @users .ignored «citée» „zitiert“ of \\section"),
+            Vec::<String>::new()
+        );
+        assert_eq!(plain("„Zitat eins“ words „Zitat“"), ["words"]);
         assert_eq!(plain("ARTIFICAL GRAMMAR"), ["ARTIFICAL", "GRAMMAR"]);
+        assert_eq!(plain("IUPACS"), Vec::<String>::new());
         assert_eq!(plain("5\" pipes are here. There"), ["pipes", "There"]);
     }
 
