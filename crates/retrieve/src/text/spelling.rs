@@ -113,6 +113,9 @@ pub fn guesses(
     vocabularies: &[Vocabulary<'_>],
     is_common: impl Fn(&str) -> bool,
 ) -> Vec<Guess> {
+    // "Forman" is nobody's "for man".
+    let name = word.chars().next().is_some_and(char::is_uppercase)
+        && word.chars().nth(1).is_some_and(char::is_lowercase);
     let word: String = word.chars().flat_map(char::to_lowercase).collect();
     let df = |word: &str| -> u64 { vocabularies.iter().map(|known| known.df(word)).sum() };
     // "doesnt": the analyzer has "doesn" of "doesn't".
@@ -148,6 +151,7 @@ pub fn guesses(
         (Reverse((*common, *df, swapped)), word.len(), word.clone())
     });
     let mut splits = splits(&word, df);
+    splits.retain(|guess| !name && guess.df >= least);
     splits.extend(found.into_iter().map(|(_, guess)| guess));
     splits
 }
@@ -308,6 +312,7 @@ mod tests {
         let en = |word| best(Language::English, &["the text editor was started"], word);
         assert_eq!(en("texteditor").as_deref(), Some("text editor"));
         assert_eq!(en("wasstarted").as_deref(), Some("was started"));
+        assert_eq!(en("Wasstarted"), None, "a name");
         assert_eq!(en("textwindow"), None);
         assert_eq!(
             en("editorx"),
