@@ -373,3 +373,111 @@ async fn a_deletion_takes_nothing_that_was_written_after_it() {
     assert!(cut > 0, "no deletion was cut off");
     one.drop_collection(name).await.unwrap();
 }
+
+/// A document is put back while its change, cut off somewhere, is finished by a third router: what its mark says is
+/// whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_put_back_during_a_change_is_whole() {
+    let Some(url) = server("what_is_put_back_during_a_change_is_whole") else {
+        return;
+    };
+    let name = "put_back";
+    let (one, two) = (router(&url), router(&url));
+    one.drop_collection(name).await.unwrap();
+    one.ensure_collection(name, &spec()).await.unwrap();
+    two.ensure_collection(name, &spec()).await.unwrap();
+    let (old, new) = (document("d", 3, 0, &[]), document("d", 4, 1, &[]));
+    one.put_documents(name, vec![old.clone()]).await.unwrap();
+    let started = Instant::now();
+    two.put_documents(name, vec![new.clone()]).await.unwrap();
+    let takes = started.elapsed();
+    let (mut cut, mut back) = (0, 0);
+    for round in 0..84u32 {
+        one.put_documents(name, vec![old.clone()]).await.unwrap();
+        let change = two.put_documents(name, vec![new.clone()]);
+        let change = tokio::time::timeout(takes * (9 + round % 12) / 20, change).await;
+        cut += u32::from(change.is_err());
+        // A third router finishes the change meanwhile.
+        let third = router(&url);
+        let same = spec();
+        let (put, finished) = tokio::join!(one.put_documents(name, vec![old.clone()]), async {
+            tokio::time::sleep(takes * (round % 7) / 14).await;
+            third.ensure_collection(name, &same).await
+        });
+        put.unwrap();
+        finished.unwrap();
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        let fresh = router(&url);
+        fresh.ensure_collection(name, &spec()).await.unwrap();
+        let there = fresh.documents(name).await.unwrap();
+        back += u32::from(there[0].1 == old.revision);
+        let mut model = Model::default();
+        model.put(if there[0].1 == old.revision {
+            &old
+        } else {
+            &new
+        });
+        check_whole(&fresh, name, &model).await;
+        check_searches(&fresh, name, &model, round.into()).await;
+    }
+    assert!(cut > 0, "no change was cut off");
+    assert!(back > 0, "it was never put back");
+    one.drop_collection(name).await.unwrap();
+}
+
+/// A router that knows a collection searches what another one made anew under its name.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_made_anew_is_searched() {
+    let Some(url) = server("what_was_made_anew_is_searched") else {
+        return;
+    };
+    let name = "made_anew";
+    let (one, two) = (router(&url), router(&url));
+    one.drop_collection(name).await.unwrap();
+    for round in 0..4u64 {
+        let store = if round % 2 == 0 { &one } else { &two };
+        store.drop_collection(name).await.unwrap();
+        store.ensure_collection(name, &spec()).await.unwrap();
+        let document = document(&format!("d {round}"), 3, round, &[]);
+        let mut model = Model::default();
+        model.put(&document);
+        store.put_documents(name, vec![document]).await.unwrap();
+        for store in [&one, &two] {
+            check_searches(store, name, &model, round).await;
+        }
+        let knows_the_old = if round % 2 == 0 { &two } else { &one };
+        knows_the_old
+            .ensure_collection(name, &spec())
+            .await
+            .unwrap();
+        check_whole(knows_the_old, name, &model).await;
+    }
+    one.drop_collection(name).await.unwrap();
+}
+
+/// What an interrupted making left does not keep a name for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_making_can_be_dropped() {
+    let Some(url) = server("an_interrupted_making_can_be_dropped") else {
+        return;
+    };
+    let name = "interrupted_making";
+    let mut other = spec();
+    other.space.push_str(" of another encoder");
+    let mut left = 0;
+    for millis in (0..160).step_by(16) {
+        let store = router(&url);
+        store.drop_collection(name).await.unwrap();
+        let made = spec();
+        let making = store.ensure_collection(name, &made);
+        // Cut or not.
+        let _ = tokio::time::timeout(Duration::from_millis(millis), making).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let next = router(&url);
+        left += u32::from(next.ensure_collection(name, &other).await.is_err());
+        next.drop_collection(name).await.unwrap();
+        next.ensure_collection(name, &other).await.unwrap();
+        next.drop_collection(name).await.unwrap();
+    }
+    assert!(left > 0, "no making was cut off after it had begun");
+}

@@ -123,10 +123,14 @@ impl RouterEngine {
     /// It does not exist, or the store fails.
     pub async fn delete_collection(&self, name: &str) -> Result<CollectionInfo, RouterError> {
         check_name(name)?;
-        let info = self.inner.store.collection(name).await?;
+        let info = match self.inner.store.collection(name).await {
+            // Perhaps one whose drop was interrupted: nobody sees it, but it can be finished.
+            Err(StoreError::UnknownCollection { .. }) => None,
+            found => Some(found?),
+        };
         let there = self.inner.store.drop_collection(name).await;
         self.inner.forget(name);
-        if there? {
+        if let (true, Some(info)) = (there?, info) {
             tracing::info!(
                 collection = name,
                 documents = info.documents,
@@ -134,7 +138,7 @@ impl RouterEngine {
             );
             return Ok(info);
         }
-        // Somebody else was faster.
+        // It was not there, or somebody else was faster.
         let name = name.to_owned();
         Err(StoreError::UnknownCollection { name }.into())
     }

@@ -51,10 +51,12 @@ impl QdrantStore {
             name: name.chars().take(80).collect(),
         };
         let names = self.aliased(name).await?.ok_or_else(unknown)?;
-        let registered = self.registered(name).await?.ok_or_else(unknown)?;
+        let registered = self.registered(name).await?;
+        let registered = registered.filter(|r| !r.dropping).ok_or_else(unknown)?;
         Ok(self.remember(name, names, registered.spec))
     }
 
+    /// Remembers a collection, unless this very one is known already.
     pub(super) fn remember(&self, name: &str, names: Names, spec: CollectionSpec) -> Arc<Handle> {
         let bytes = self.options.key_cache_bytes;
         let handle = Arc::new(Handle {
@@ -67,7 +69,13 @@ impl QdrantStore {
             keys: Cache::with_weighter((bytes / 12_000) as usize, bytes, KeyBytes),
         });
         let mut known = self.handles.write().unwrap_or_else(PoisonError::into_inner);
-        known.entry(name.to_owned()).or_insert(handle).clone()
+        match known.get(name) {
+            Some(same) if same.names.points == handle.names.points => same.clone(),
+            _ => {
+                known.insert(name.to_owned(), Arc::clone(&handle));
+                handle
+            }
+        }
     }
 
     /// Forgets a collection that turned out to be gone.

@@ -34,7 +34,7 @@ const DROPPING: &str = "dropping";
 pub(super) struct Registered {
     pub(super) spec: CollectionSpec,
     points: String,
-    dropping: bool,
+    pub(super) dropping: bool,
 }
 
 impl QdrantStore {
@@ -145,8 +145,12 @@ impl QdrantStore {
     pub(super) async fn remove(&self, name: &str) -> Result<bool, StoreError> {
         let points = match (self.aliased(name).await?, self.registered(name).await?) {
             (Some(names), _) => names.points,
-            (None, Some(gone)) if gone.dropping => gone.points,
-            (None, _) => return Ok(false),
+            // Its drop was interrupted, or its making.
+            (None, Some(registered)) => registered.points,
+            (None, None) => {
+                self.forget(name);
+                return Ok(false);
+            }
         };
         let dropping = HashMap::from([
             (DROPPING.to_owned(), true.into()),
@@ -156,25 +160,16 @@ impl QdrantStore {
         self.remote
             .set_payload(&self.meta, registration, dropping)
             .await?;
+        let gone = self.take_away(name, &points).await;
         self.forget(name);
-        self.take_away(name, &points).await?;
-        Ok(true)
+        gone.map(|()| true)
     }
 
     /// The steps of a drop after its mark, for everybody who finds the mark.
     async fn take_away(&self, name: &str, points: &str) -> Result<(), StoreError> {
         let client = &self.remote.client;
         let names = Names::of(&self.options.prefix, name, points.to_owned());
-        if self
-            .aliased(name)
-            .await?
-            .is_some_and(|n| n.points == points)
-        {
-            let alias = names.alias.as_str();
-            self.remote
-                .call("delete_alias", || client.delete_alias(alias))
-                .await?;
-        }
+        // The alias goes with what it stands for. By itself it may stand for something newer by now.
         for collection in [&names.points, &names.details, &names.documents] {
             let drop = || client.delete_collection(collection.as_str());
             self.remote.call("delete_collection", drop).await?;

@@ -133,7 +133,14 @@ impl QdrantStore {
 impl PassageStore for QdrantStore {
     async fn ensure_collection(&self, name: &str, spec: &CollectionSpec) -> Result<(), StoreError> {
         check_collection_name(name)?;
-        self.ensure(name, spec).await
+        match self.ensure(name, spec).await {
+            // Dropped meanwhile; what was remembered of it is in the way.
+            Err(StoreError::UnknownCollection { .. }) => {
+                self.forget(name);
+                self.ensure(name, spec).await
+            }
+            other => other,
+        }
     }
 
     async fn collections(&self) -> Result<Vec<CollectionInfo>, StoreError> {
@@ -196,7 +203,16 @@ impl PassageStore for QdrantStore {
     ) -> Result<Vec<Candidate>, StoreError> {
         let handle = self.handle(collection).await?;
         check::query(query, &handle.spec)?;
-        self.seen(collection, self.search(&handle, query).await)
+        match self.search(&handle, query).await {
+            // Dropped, and perhaps made again.
+            Err(StoreError::UnknownCollection { .. }) => {
+                self.forget(collection);
+                let handle = self.handle(collection).await?;
+                check::query(query, &handle.spec)?;
+                self.seen(collection, self.search(&handle, query).await)
+            }
+            found => found,
+        }
     }
 
     async fn keys(

@@ -50,9 +50,10 @@ impl QdrantStore {
         let filter = server_filter(&clauses);
         let mut limit = (query.n + query.n / 8 + 16) as u64;
         loop {
-            let alias = handle.names.alias.as_str();
+            // Not through the alias: it may stand for something newer by now, of which nothing is known.
+            let points = handle.names.points.as_str();
             let mut queries = vec![request(
-                alias,
+                points,
                 query.vector.clone().into(),
                 DENSE,
                 &filter,
@@ -60,15 +61,15 @@ impl QdrantStore {
             )];
             if !query.sparse.is_empty() {
                 queries.push(request(
-                    alias,
+                    points,
                     query.sparse.clone().into(),
                     LEXICAL,
                     &filter,
                     limit,
                 ));
             }
-            // Through the alias, in one round trip for both lists.
-            let lists = self.remote.query(alias, &queries).await?;
+            // In one round trip for both lists.
+            let lists = self.remote.query(points, &queries).await?;
             let lists = lists.ok_or_else(|| self.forget(&handle.name))?;
             let mut clear = true;
             let mut found = Vec::new();

@@ -27,6 +27,8 @@ use crate::tags::DOCUMENT_FIELD;
 
 /// Documents in one round of steps.
 const ROUND: usize = 64;
+/// What has no mark after so many microseconds never gets one: longer than all tries of a step take.
+const STOPPED: i64 = 600_000_000;
 /// Points in one change of payload.
 const LIVE_CHUNK: usize = 2_048;
 
@@ -107,12 +109,14 @@ impl QdrantStore {
             .unwrap_or_default();
         let generation = newest.max(now_micros());
         let (mut points, mut deleted, mut details) = (Vec::new(), Vec::new(), Vec::new());
+        let mut replaced = Vec::new();
         for document in &documents {
             let mark = marks.get(&document.document_id);
             let points = match mark.is_some_and(|mark| mark.state == MarkState::Deleting) {
                 true => &mut deleted,
                 false => &mut points,
             };
+            replaced.extend(mark.map(|mark| Condition::from(until(mark, mark.generation))));
             for point in passage_points(&handle.name, document, generation, &weights)? {
                 points.push(point.searched);
                 details.push(point.details);
@@ -120,11 +124,13 @@ impl QdrantStore {
         }
         let names = &handle.names;
         self.remote.upsert(&names.details, &details, None).await?;
-        // Points of this very revision that are live stay so: another router has just written them. Not those
-        // of a deletion under way, which takes what is older than this write.
-        let not_live = Filter::must_not([Condition::matches(LIVE, true)]);
+        // Points of this very revision that are live and later than what has been read stay so: another router
+        // has just written them. Others become of this generation, or who writes the document meanwhile, or
+        // deletes it, would take them for superseded.
+        replaced.push(Filter::must_not([Condition::matches(LIVE, true)]).into());
+        let replaced = Filter::should(replaced);
         self.remote
-            .upsert(&names.points, &points, Some(&not_live))
+            .upsert(&names.points, &points, Some(&replaced))
             .await?;
         self.remote.upsert(&names.points, &deleted, None).await?;
 
@@ -179,8 +185,10 @@ impl QdrantStore {
         for mark in lost {
             let winner = written.get(&mark.document_id);
             if winner.is_none_or(|winner| winner.revision != mark.revision) {
-                let ids: Vec<PointId> = mark.points(&handle.name).collect();
-                self.delete_passages(handle, ops::by_ids(ids)).await?;
+                // Not what a third router writes of this revision by now.
+                let mut mine = until(mark, mark.generation);
+                mine.must.push(Condition::has_id(mark.points(&handle.name)));
+                self.delete_passages(handle, ops::by_filter(mine)).await?;
             }
         }
         Ok(())
@@ -198,8 +206,10 @@ impl QdrantStore {
             .collect();
         for chunk in ids.chunks(LIVE_CHUNK) {
             let live = HashMap::from([(LIVE.to_owned(), true.into())]);
+            // By ids alone, one that a later write has taken away would be an error.
+            let these = Filter::must([Condition::has_id(chunk.to_vec())]);
             self.remote
-                .set_payload(points, ops::by_ids(chunk.to_vec()), live)
+                .set_payload(points, ops::by_filter(these), live)
                 .await?;
         }
         let superseded = marks.iter().map(|mark| {
@@ -279,16 +289,11 @@ impl QdrantStore {
         self.remote
             .set_payload(documents, these.clone(), deleting)
             .await?;
-        let passages = marks.iter().map(|mark| {
-            let until = Range {
-                lte: Some(mark.generation as f64),
-                ..Range::default()
-            };
-            Condition::from(Filter::must([
-                Condition::matches(DOCUMENT_FIELD, mark.document_id.clone()),
-                Condition::range(GENERATION, until),
-            ]))
-        });
+        // With what is left of a write that stopped before its mark, long enough ago.
+        let stopped = now_micros() - STOPPED;
+        let passages = marks
+            .iter()
+            .map(|mark| Condition::from(until(mark, mark.generation.max(stopped))));
         self.delete_passages(handle, ops::by_filter(Filter::should(passages)))
             .await?;
         self.remote.delete(documents, these).await
@@ -373,6 +378,18 @@ impl QdrantStore {
             .map(|point| countable(&point.payload))
             .collect()
     }
+}
+
+/// Points of a document up to a generation.
+fn until(mark: &Mark, generation: i64) -> Filter {
+    let until = Range {
+        lte: Some(generation as f64),
+        ..Range::default()
+    };
+    Filter::must([
+        Condition::matches(DOCUMENT_FIELD, mark.document_id.clone()),
+        Condition::range(GENERATION, until),
+    ])
 }
 
 /// Microseconds since 1970: exact as a float until the year 2255, which range filters need.
