@@ -5,7 +5,8 @@ use std::fmt;
 /// The recipe's text length in tokens, CLS and SEP included (RECIPE.md, Ingest).
 pub const RECIPE_MAX_TOKENS: usize = 256;
 
-/// Windows that a passage is read in at most, 635 tokens. The splitter's passages fit into one.
+/// Windows that a passage is read in at most, 635 tokens at the recipe's length. There the
+/// splitter's passages fit into one; an encoder that reads less at once has more of them.
 pub const PASSAGE_WINDOWS: usize = 4;
 
 /// What a text is, which decides its prefix: some encoders want queries and passages marked.

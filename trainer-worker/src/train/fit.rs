@@ -113,8 +113,11 @@ pub(crate) fn fit(
     }
     let mut weights = trainer.weights()?;
     let share = LINEAR_SHARE * (1.0 - adaptive(trust.share));
-    if share > 0.0 && !variant.without_linear {
-        weights = weights.with_linear(&fit_linear(&examples, &trust, config, cancel)?, share)?;
+    if share > 0.0
+        && !variant.without_linear
+        && let Some(linear) = fit_linear(&examples, &trust, config, cancel)?
+    {
+        weights = weights.with_linear(&linear, share)?;
     }
     Ok(Fitted {
         weights,
@@ -125,23 +128,31 @@ pub(crate) fn fit(
     })
 }
 
-/// The linear head, held to the prior as far as that is trusted. On the default device: thirteen numbers gain
-/// nothing from another one.
+/// The linear head, held to the prior as far as that is trusted and the other heads are held at all. On the
+/// default device: thirteen numbers gain nothing from another one. `None` if its weights ran away, which the
+/// mixture can do without.
 fn fit_linear(
     examples: &[&Example],
     trust: &Trust,
     config: &TrainConfig,
     cancel: &CancellationToken,
-) -> Result<SingleHead, TrainError> {
+) -> Result<Option<SingleHead>, TrainError> {
     let anchored = SingleHeadConfig::anchored();
+    let held = config.loss.anchor / LossConfig::default().anchor;
     let single = SingleHeadConfig {
-        anchor: trust.share * anchored.anchor,
+        anchor: trust.share * held * anchored.anchor,
         ..anchored
     };
     let stop = || cancel.is_cancelled();
-    let head = SingleHead::fit(examples, &single, config.seed, DeviceKind::Flex, &stop)?;
+    let head = SingleHead::fit(examples, &single, config.seed, DeviceKind::Flex, &stop);
     stop_if(cancel)?;
-    Ok(head)
+    match head {
+        Err(ModelError::Diverged) => {
+            tracing::warn!("the linear head's weights ran away; the mixture goes without it");
+            Ok(None)
+        }
+        head => Ok(Some(head?)),
+    }
 }
 
 /// The examples with the anchor of other heads; `None` for the product's, which they have.
